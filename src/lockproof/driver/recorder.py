@@ -1,0 +1,182 @@
+"""The one wrapper that every call of every client passes through.
+
+It writes the history, applies the deadline, classifies whatever the driver raises, and knows what
+was created so that it can be removed.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from lockproof.driver.api import Client, LockInfo, Scope, Snapshot
+from lockproof.driver.errors import DriverError
+from lockproof.history.writer import HistoryWriter
+from lockproof.spec.statefile import describe
+
+T = TypeVar("T")
+
+
+class RecordedClient:
+    """A `Client` whose calls are recorded. Same contract, and every failure is a `DriverError`.
+
+    After a call that overran its deadline the process is gone: further calls raise kind `unavailable`.
+    A reply that comes later is a note in the history, not an outcome.
+    """
+
+    def __init__(self, client: Client, who: str, history: HistoryWriter, timeout: float) -> None:
+        self.who = who
+        self.granted: dict[tuple[str, str], bool] = {}
+        self._client = client
+        self._history = history
+        self._timeout = timeout
+        self._process = history.new_process(who)
+        self._stuck = False
+        self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name=f"client {who}", daemon=True)
+        self._thread.start()
+
+    def get(self, workspace: str) -> Snapshot | None:
+        def out(snapshot: Snapshot | None) -> Mapping[str, Any]:
+            return {"value": None} if snapshot is None else describe(snapshot.data)
+
+        return self._call("get", workspace, {}, lambda: self._client.get(workspace), out)
+
+    def put(self, workspace: str, data: bytes, *, lock_id: str | None = None) -> None:
+        given = {**describe(data), "size": len(data), "lock_id": lock_id}
+        self._call("put", workspace, given, lambda: self._client.put(workspace, data, lock_id=lock_id))
+
+    def delete(self, workspace: str) -> None:
+        self._call("delete", workspace, {}, lambda: self._client.delete(workspace))
+
+    def lock(self, workspace: str, info: LockInfo) -> str:
+        given = {"info": info.to_json()}
+        lock_id = self._call(
+            "lock", workspace, given, lambda: self._client.lock(workspace, info), lambda x: x
+        )
+        self.granted[workspace, lock_id] = True
+        return lock_id
+
+    def unlock(self, workspace: str, lock_id: str) -> None:
+        given = {"lock_id": lock_id}
+        self._call("unlock", workspace, given, lambda: self._client.unlock(workspace, lock_id))
+
+    def workspaces(self) -> Sequence[str]:
+        return self._call("workspaces", None, {}, lambda: self._client.workspaces(), list)
+
+    def delete_workspace(self, workspace: str, *, force: bool = False) -> None:
+        given = {"force": force}
+        self._call(
+            "delete_workspace",
+            workspace,
+            given,
+            lambda: self._client.delete_workspace(workspace, force=force),
+        )
+
+    def close(self) -> None:
+        """The process ends. A call that is stuck is left behind."""
+        if self._stuck:
+            return
+        self._stuck = True
+        self._run(lambda: self._client.close())
+        self._calls.put(None)
+
+    def note(self, text: str) -> None:
+        """Adds a remark to the history."""
+        self._history.append(self._process, "note", "remark", given={"text": text})
+
+    def _call(
+        self,
+        f: str,
+        workspace: str | None,
+        given: Mapping[str, Any],
+        call: Callable[[], T],
+        out: Callable[[T], Any] | None = None,
+    ) -> T:
+        if self._stuck:
+            raise DriverError("unavailable", True, f"client {self.who} is closed or stuck in an earlier call")
+        process = self._process
+        self._history.append(process, "invoke", f, ws=workspace, given=given)
+        try:
+            result = self._run(call)
+        except DriverError as error:
+            self._failed(process, f, workspace, error)
+            raise
+        self._history.append(process, "ok", f, ws=workspace, out=None if out is None else out(result))
+        return result
+
+    def _run(self, call: Callable[[], T]) -> T:
+        future: Future[T] = Future()
+        self._calls.put((future, call))
+        try:
+            return future.result(self._timeout)
+        except TimeoutError:
+            if future.done():  # the driver's own TimeoutError, not ours
+                return self._translate(future.exception())
+            self._stuck = True
+            self._calls.put(None)
+            process, f = self._process, "late"
+            future.add_done_callback(lambda _: self._history.append(process, "note", f))
+            raise DriverError("timeout", False, f"no reply within {self._timeout:g} s") from None
+        except DriverError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a driver raises is its defect, and is reported
+            return self._translate(error)
+
+    def _translate(self, error: BaseException | None) -> Any:
+        message = f"driver defect: it raised {type(error).__name__} instead of DriverError: {error}"
+        raise DriverError("internal", False, message) from error
+
+    def _failed(self, process: int, f: str, workspace: str | None, error: DriverError) -> None:
+        kind = "fail" if error.definite else "info"
+        self._history.append(process, kind, f, ws=workspace, err=error.to_json())
+        if not error.definite:  # after an unknown outcome the process number retires
+            self._process = self._history.new_process(self.who)
+
+    def _serve(self) -> None:
+        while (job := self._calls.get()) is not None:
+            future, call = job
+            try:
+                future.set_result(call())
+            except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
+                future.set_exception(error)
+
+
+class RecordedScope:
+    """A `Scope` whose clients are recorded, and closed when it closes.
+
+    Used as a context manager: enters the driver's scope and, on exit, closes every client and then
+    the scope itself. `timeout` is each call's deadline in seconds.
+    """
+
+    def __init__(self, scope: Scope, history: HistoryWriter, timeout: float) -> None:
+        self.scope = scope
+        self.history = history
+        self.timeout = timeout
+        self.clients: list[RecordedClient] = []
+
+    def client(self, who: str) -> RecordedClient:
+        """A new recorded client, as `Scope.client`."""
+        client = RecordedClient(self.scope.client(who), who, self.history, self.timeout)
+        self.clients.append(client)
+        return client
+
+    def __enter__(self) -> Self:
+        self.scope.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            for client in self.clients:
+                client.close()
+        finally:
+            self.scope.__exit__(exc_type, exc, traceback)

@@ -1,0 +1,11 @@
+"""The registry: what a state backend must do, each requirement with the clause it comes from.
+
+Test authors cite requirements with `@requirement("LOCK-EXCL-001")`, ask for more than those
+requirements need with `@needs("locking.fencing")`, and keep slow tests out of the default tier
+with `@tier("full")`.
+"""
+
+from lockproof.spec.marks import needs, requirement, tier
+from lockproof.spec.registry import Clause, Requirement, capabilities, requirements
+
+__all__ = ["Clause", "Requirement", "capabilities", "needs", "requirement", "requirements", "tier"]

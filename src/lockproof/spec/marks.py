@@ -1,0 +1,25 @@
+"""The three decorators that tie a test to the registry."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+
+Tier = Literal["smoke", "default", "full", "soak"]
+TIERS: tuple[Tier, ...] = ("smoke", "default", "full", "soak")
+
+
+def requirement(*ids: str) -> pytest.MarkDecorator:
+    """The requirements that a test proves or refutes. Their capabilities gate it."""
+    return pytest.mark.requirement(*ids)
+
+
+def needs(*names: str) -> pytest.MarkDecorator:
+    """Capabilities that a test needs beyond those of its requirements."""
+    return pytest.mark.needs(*names)
+
+
+def tier(name: Tier) -> pytest.MarkDecorator:
+    """The first tier that a test runs in (`default` where not given); later tiers run it too."""
+    return pytest.mark.tier(name)

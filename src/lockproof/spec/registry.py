@@ -1,0 +1,72 @@
+"""Loads the requirements and capabilities that are shipped as TOML beside this module."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+Level = Literal["MUST", "SHOULD", "MAY"]
+LEVELS: tuple[Level, ...] = ("MUST", "SHOULD", "MAY")
+
+
+@dataclass(frozen=True)
+class Clause:
+    """Where a requirement comes from: `source` names the text, `quote` is verbatim from `lines` of `path`."""
+
+    source: str
+    path: str
+    quote: str
+    commit: str = ""
+    lines: str = ""
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One behaviour that is demanded. `capability` is what a backend must have for it to apply."""
+
+    id: str
+    level: Level
+    capability: str
+    text: str
+    clauses: Sequence[Clause]
+
+
+@cache
+def capabilities() -> Mapping[str, str]:
+    """Every capability name with the sentence that says what it promises."""
+    text = files("lockproof.spec").joinpath("capabilities.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+@cache
+def requirements() -> Mapping[str, Requirement]:
+    """Every requirement by id, in the order of ids.
+
+    Raises `ValueError` naming the file and id of an entry that is incomplete or given twice.
+    """
+    found: dict[str, Requirement] = {}
+    folder = files("lockproof.spec").joinpath("requirements")
+    for resource in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if not resource.name.endswith(".toml"):
+            continue
+        for name, entry in tomllib.loads(resource.read_text(encoding="utf-8")).items():
+            if name in found:
+                raise ValueError(f"{resource.name}: requirement {name} is already defined elsewhere")
+            found[name] = _requirement(resource.name, name, entry)
+    return dict(sorted(found.items()))
+
+
+def _requirement(file: str, name: str, entry: Mapping[str, Any]) -> Requirement:
+    clauses = [Clause(**clause) for clause in entry.get("clause", [])]
+    missing = [key for key in ("level", "capability", "text") if not entry.get(key)]
+    if missing or not clauses:
+        raise ValueError(f"{file}: {name} lacks {', '.join([*missing, *([] if clauses else ['clause'])])}")
+    if entry["level"] not in LEVELS:
+        raise ValueError(f"{file}: {name} has level {entry['level']!r}, not one of {', '.join(LEVELS)}")
+    if entry["capability"] not in capabilities():
+        raise ValueError(f"{file}: {name} has unknown capability {entry['capability']!r}")
+    return Requirement(name, entry["level"], entry["capability"], entry["text"], clauses)

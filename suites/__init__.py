@@ -1,0 +1,1 @@
+"""The conformance suites. Run them with `pytest --backend=SPEC` or `lockproof run SPEC`."""
