@@ -4,7 +4,9 @@ from setuptools import find_packages, setup
 
 setup(
     package_dir={"": "src", "lockproof.suites": "suites", "lockproof.fakes": "fakes"},
-    packages=find_packages("src")
-    + ["lockproof.suites", *(f"lockproof.suites.{name}" for name in find_packages("suites"))]
-    + ["lockproof.fakes", *(f"lockproof.fakes.{name}" for name in find_packages("fakes"))],
+    packages=[
+        *find_packages("src"),
+        *("lockproof.suites", *(f"lockproof.suites.{name}" for name in find_packages("suites"))),
+        *("lockproof.fakes", *(f"lockproof.fakes.{name}" for name in find_packages("fakes"))),
+    ],
 )

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 from lockproof.driver.api import Client, LockInfo, Scope, Snapshot
 from lockproof.driver.errors import DriverError
@@ -116,24 +116,25 @@ class RecordedClient:
             return future.result(self._timeout)
         except TimeoutError:
             if future.done():  # the driver's own TimeoutError, not ours
-                return self._translate(future.exception())
+                self._translate(future.exception())
             self._stuck = True
             self._calls.put(None)
-            process, f = self._process, "late"
-            future.add_done_callback(lambda _: self._history.append(process, "note", f))
+            process = self._process
+            future.add_done_callback(lambda _: self._history.append(process, "note", "late"))
             raise DriverError("timeout", False, f"no reply within {self._timeout:g} s") from None
         except DriverError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a driver raises is its defect, and is reported
-            return self._translate(error)
+            self._translate(error)
 
-    def _translate(self, error: BaseException | None) -> Any:
+    def _translate(self, error: BaseException | None) -> NoReturn:
         message = f"driver defect: it raised {type(error).__name__} instead of DriverError: {error}"
         raise DriverError("internal", False, message) from error
 
     def _failed(self, process: int, f: str, workspace: str | None, error: DriverError) -> None:
-        kind = "fail" if error.definite else "info"
-        self._history.append(process, kind, f, ws=workspace, err=error.to_json())
+        self._history.append(
+            process, "fail" if error.definite else "info", f, ws=workspace, err=error.to_json()
+        )
         if not error.definite:  # after an unknown outcome the process number retires
             self._process = self._history.new_process(self.who)
 
