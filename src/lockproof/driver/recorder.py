@@ -55,7 +55,7 @@ class RecordedClient:
 
     def lock(self, workspace: str, info: LockInfo) -> str:
         given = {"info": info.to_json()}
-        lock_id = self._call(
+        lock_id: str = self._call(
             "lock", workspace, given, lambda: self._client.lock(workspace, info), lambda x: x
         )
         self.granted[workspace, lock_id] = True
