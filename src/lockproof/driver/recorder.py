@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from lockproof.driver.api import Client, LockInfo, Scope, Snapshot
 from lockproof.driver.errors import DriverError
@@ -85,6 +85,10 @@ class RecordedClient:
         self._run(lambda: self._client.close())
         self._calls.put(None)
 
+    def join(self, timeout: float) -> None:
+        """Waits up to `timeout` seconds until a closed or stuck client's last call is over."""
+        self._thread.join(timeout)
+
     def note(self, text: str) -> None:
         """Adds a remark to the history."""
         self._history.append(self._process, "note", "remark", given={"text": text})
@@ -113,21 +117,17 @@ class RecordedClient:
         future: Future[T] = Future()
         self._calls.put((future, call))
         try:
-            return future.result(self._timeout)
+            error = future.exception(self._timeout)
         except TimeoutError:
-            if future.done():  # the driver's own TimeoutError, not ours
-                self._translate(future.exception())
             self._stuck = True
             self._calls.put(None)
             process = self._process
             future.add_done_callback(lambda _: self._history.append(process, "note", "late"))
             raise DriverError("timeout", False, f"no reply within {self._timeout:g} s") from None
-        except DriverError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever a driver raises is its defect, and is reported
-            self._translate(error)
-
-    def _translate(self, error: BaseException | None) -> NoReturn:
+        if error is None:
+            return future.result()
+        if isinstance(error, DriverError):
+            raise error
         message = f"driver defect: it raised {type(error).__name__} instead of DriverError: {error}"
         raise DriverError("internal", False, message) from error
 
