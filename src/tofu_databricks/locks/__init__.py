@@ -1,0 +1,46 @@
+"""Where locks live, apart from the states that they guard."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from tofu_databricks.lockinfo import LockInfo
+
+
+class LockStore(Protocol):
+    """One lock per key, safe to use from several threads.
+
+    A key is the full path of the state file that the lock guards. Locks have no expiry and outlive the
+    process that took them. Every method is one attempt: nothing here waits for a held lock, while lost
+    connections are made good by at most three retries.
+
+    Any method raises `Unauthenticated`, `PermissionDenied`, `ConfigError`, `LockTableMissing` or
+    `Unavailable`; `Unavailable.definite` is false when `acquire` or `release` may have taken effect.
+    """
+
+    def acquire(self, key: str, info: LockInfo) -> str:
+        """Takes the lock for `info` and returns its id, which is `info.ID`.
+
+        The id that already holds the lock succeeds again: that is how a lost reply is made good.
+        Raises `StateLocked` with the holder when another id holds it; the holder is `None` when it
+        vanished every time before it could be read.
+        """
+
+    def release(self, key: str, lock_id: str) -> None:
+        """Frees the lock that `lock_id` holds.
+
+        Raises `LockMismatch` with the holder when another id holds it and `LockNotHeld` when nobody
+        does; in both cases nothing was changed.
+        """
+
+    def holder(self, key: str) -> LockInfo | None:
+        """Who holds the lock, by one statement; `None` when nobody does."""
+
+    def prepare(self) -> None:
+        """Makes the store ready for its first lock; several may do it at once, and again.
+
+        Raises `LockTableMissing`, whose text holds the DDL, when it may not create what is missing.
+        """
+
+    def close(self) -> None:
+        """Drops connections; releases no lock."""
