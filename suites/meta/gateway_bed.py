@@ -1,0 +1,184 @@
+"""A backend in memory with the interface that the gateway serves, and a gateway over it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import requests
+
+from tofu_databricks.errors import BackendError, LockMismatch, LockNotHeld, StateLocked, WorkspaceError
+from tofu_databricks.gateway import Access, Gateway, GatewayApp, Limits
+from tofu_databricks.lockinfo import LockInfo
+
+SECRET = "s3cret-of-this-test"
+
+
+class MemoryBackend:
+    """States and locks in dictionaries. `before[step]` and `after[step]` run around a call and may
+    raise or block; `calls` counts the steps."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, bytes] = {}
+        self.locks: dict[str, LockInfo] = {}
+        self.mutex = threading.Lock()
+        self.before: dict[str, Callable[[], None]] = {}
+        self.after: dict[str, Callable[[], None]] = {}
+        self.calls: list[str] = []
+
+    def client(self, workspace: str = "default") -> MemoryStateClient:
+        if workspace == "forbidden":
+            raise WorkspaceError("the workspace name 'forbidden' is not allowed")
+        return MemoryStateClient(self, workspace)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """One call: `before`, the effect under the mutex, `after`."""
+        self.calls.append(name)
+        self.before.get(name, lambda: None)()
+        with self.mutex:
+            yield
+        self.after.get(name, lambda: None)()
+
+
+class MemoryStateClient:
+    """One workspace of a `MemoryBackend`."""
+
+    def __init__(self, backend: MemoryBackend, workspace: str) -> None:
+        self.backend = backend
+        self.workspace = workspace
+
+    def get(self) -> bytes | None:
+        with self.backend.step("get"):
+            return self.backend.states.get(self.workspace)
+
+    def put(self, data: bytes, *, lock_id: str | None = None) -> None:
+        with self.backend.step("put"):
+            if lock_id is not None:
+                self.require(lock_id)
+            self.backend.states[self.workspace] = data
+
+    def delete(self) -> None:
+        with self.backend.step("delete"):
+            self.backend.states.pop(self.workspace, None)
+
+    def lock(self, info: LockInfo) -> str:
+        with self.backend.step("lock"):
+            holder = self.backend.locks.get(self.workspace)
+            if holder is not None:
+                raise StateLocked(holder=holder)
+            self.backend.locks[self.workspace] = info
+            return info.ID
+
+    def unlock(self, lock_id: str) -> None:
+        with self.backend.step("unlock"):
+            self.require(lock_id)
+            del self.backend.locks[self.workspace]
+
+    def lock_holder(self) -> LockInfo | None:
+        with self.backend.step("holder"):
+            return self.backend.locks.get(self.workspace)
+
+    def require(self, lock_id: str) -> None:
+        """Raises unless `lock_id` holds the lock."""
+        holder = self.backend.locks.get(self.workspace)
+        if holder is None:
+            raise LockNotHeld("the workspace is not locked")
+        if holder.ID != lock_id:
+            raise LockMismatch(holder=holder)
+
+
+def once(error: BackendError) -> Callable[[], None]:
+    """Raises `error` the first time that it is called."""
+    left = [error]
+
+    def fault() -> None:
+        if left:
+            raise left.pop()
+
+    return fault
+
+
+@dataclass
+class Wire:
+    """A client that speaks the protocol byte by byte to `url`."""
+
+    url: str
+    auth: tuple[str, str] | None = ("tofu", SECRET)
+    session: requests.Session = field(default_factory=requests.Session)
+
+    def __post_init__(self) -> None:
+        self.session.trust_env = False
+
+    def send(
+        self,
+        method: str,
+        body: bytes | None = None,
+        *,
+        workspace: str = "default",
+        lock_id: str | None = None,
+        path: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> requests.Response:
+        """One request. `path` replaces `/state/WORKSPACE` verbatim."""
+        target = self.url + (path if path is not None else f"/state/{workspace}")
+        if lock_id is not None:
+            target += f"?ID={lock_id}"
+        request = requests.Request(method, target, data=body, headers=headers, auth=self.auth)
+        prepared = self.session.prepare_request(request)
+        prepared.url = target  # requests would tidy the path up
+        return self.session.send(prepared, timeout=20, allow_redirects=False)
+
+    def lock(self, lock_id: str, **fields: str) -> requests.Response:
+        """LOCK as OpenTofu sends it."""
+        return self.send("LOCK", lock_body(lock_id, **fields))
+
+    def unlock(self, lock_id: str, **fields: str) -> requests.Response:
+        """UNLOCK as OpenTofu sends it."""
+        return self.send("UNLOCK", lock_body(lock_id, **fields))
+
+
+def lock_body(lock_id: str, **fields: str) -> bytes:
+    """The lock info of a client that runs an apply."""
+    info = LockInfo(lock_id, "OperationTypeApply", "", "alice@host", "1.11.4", "2026-01-02T03:04:05.6Z", "")
+    return json.dumps({**asdict(info), **fields}).encode()
+
+
+def id_only(lock_id: str) -> bytes:
+    """What OpenTofu's `force-unlock` sends."""
+    return json.dumps({**asdict(LockInfo(ID=lock_id)), "Created": "0001-01-01T00:00:00Z"}).encode()
+
+
+def md5_of(body: bytes) -> dict[str, str]:
+    """The header that clients send with a body."""
+    return {"Content-MD5": base64.b64encode(hashlib.md5(body).digest()).decode()}
+
+
+@dataclass
+class Bed:
+    """A running gateway over a backend in memory."""
+
+    backend: MemoryBackend
+    gateway: Gateway
+    wire: Wire
+
+
+@contextmanager
+def running(
+    backend: Any = None, *, access: Access | None = None, limits: Limits | None = None
+) -> Iterator[Bed]:
+    """A gateway over `backend` (an empty one in memory when not given) that asks for `SECRET`."""
+    backend = backend or MemoryBackend()
+    app = GatewayApp(backend, access or Access(SECRET), limits)
+    with Gateway(app) as gateway:
+        bed = Bed(backend, gateway, Wire(gateway.url))
+        try:
+            yield bed
+        finally:
+            bed.wire.session.close()
