@@ -40,7 +40,20 @@ class VolumeNotFound(BackendError):
 
 
 class InvalidRequest(BackendError):
-    """The service refuses the request as such (400, 409, 412, 413, 416 and the like)."""
+    """The service refuses the request as such (400, 409, 412, 413, 416 and the like).
+
+    `status` is the HTTP status, `code` the `error_code`, `reason` the one of `google.rpc.ErrorInfo`.
+    """
+
+    def __init__(self, message: str, *, status: int = 0, code: str = "", reason: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.reason = reason
+
+
+class NotFound(InvalidRequest):
+    """404; `reason` and `code` tell what is missing, and only some of it may be missing."""
 
 
 class Throttled(BackendError):
@@ -84,7 +97,7 @@ class StaleWrite(BackendError):
 
 
 class InvalidImport(BackendError):
-    """A state may not replace the stored one: other lineage, older serial, or same serial and other content."""
+    """A state may not replace the stored one: other lineage, or not newer."""
 
 
 class WorkspaceError(BackendError):

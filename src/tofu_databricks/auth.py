@@ -1,0 +1,119 @@
+"""Who calls: the SDK's unified authentication, within a bound of time.
+
+RFC "Authentication": explicit token or service principal, then the environment, then `~/.databrickscfg`.
+An explicit token with an explicit host needs nothing resolved, so the SDK stays out: it would look up
+`/.well-known/databricks-config` first and wait minutes for a workspace that answers 503.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import requests
+
+from tofu_databricks.config import Config
+from tofu_databricks.errors import BackendError, ConfigError, Unauthenticated, Unavailable
+from tofu_databricks.reply import one_line
+
+if TYPE_CHECKING:
+    from databricks.sdk.core import Config as SdkConfig
+
+AUTH_DEADLINE = 30.0
+"""Seconds that a resolution of credentials, or a refresh, may take."""
+
+T = TypeVar("T")
+
+
+class Credentials:
+    """The workspace's address and the headers that authenticate a request to it; thread-safe.
+
+    Nothing is resolved before the first use. Both methods raise `ConfigError` (no or contradictory
+    credentials), `Unauthenticated` (refused by the token endpoint) or `Unavailable`.
+    """
+
+    def __init__(self, config: Config, *, deadline: float = AUTH_DEADLINE) -> None:
+        self.config = config
+        self.deadline = deadline
+        self.mutex = threading.Lock()
+        self.sdk: SdkConfig | None = None
+
+    def host(self) -> str:
+        """The workspace's address, `https://…` without a slash at the end."""
+        if self.config.host and self.config.token:
+            return self.config.host
+        return str(self._resolved().host)
+
+    def headers(self) -> Mapping[str, str]:
+        """Fresh authentication headers; the SDK refreshes a token before it expires."""
+        if self.config.host and self.config.token:
+            return {"Authorization": f"Bearer {self.config.token}"}
+        sdk = self._resolved()
+        return self._bounded(sdk.authenticate)
+
+    def _resolved(self) -> SdkConfig:
+        with self.mutex:
+            if self.sdk is None:
+                sdk = self._bounded(self._construct)
+                if not sdk.host:
+                    raise ConfigError(
+                        "host is missing: set it, or DATABRICKS_HOST, or a profile that has one"
+                    )
+                self.sdk = sdk
+            return self.sdk
+
+    def _construct(self) -> SdkConfig:
+        from databricks.sdk.core import Config as SdkConfig  # imported late: it takes a second
+
+        config = self.config
+        explicit: dict[str, Any] = {
+            "host": config.host,
+            "token": config.token,
+            "client_id": config.client_id,
+            "client_secret": config.client_secret,
+            "profile": config.profile,
+            # What is explicit wins over ambient variables of another kind, which would be "more than one
+            # authorization method configured" to the SDK.
+            "auth_type": "pat" if config.token else "oauth-m2m" if config.client_id else None,
+        }
+        given = {name: value for name, value in explicit.items() if value}
+        return SdkConfig(**given, retry_timeout_seconds=int(self.deadline))
+
+    def _bounded(self, call: Callable[[], T]) -> T:
+        """`call()` in a thread of its own, left behind when it does not end in time: parts of the SDK's
+        OAuth code have no timeout at all."""
+        outcome: list[T] = []
+        failure: list[Exception] = []
+
+        def run() -> None:
+            try:
+                outcome.append(call())
+            except Exception as error:  # noqa: BLE001 - raised again by the waiting thread
+                failure.append(error)
+
+        thread = threading.Thread(target=run, name="tofu-databricks authentication", daemon=True)
+        thread.start()
+        thread.join(self.deadline)
+        if failure:
+            raise _explained(failure[0]) from None
+        if not outcome:
+            raise Unavailable(f"authentication did not finish within {self.deadline:g} s")
+        return outcome[0]
+
+
+def _explained(error: Exception) -> BackendError:
+    """The error of the SDK in this package's terms, without its dump of the configuration."""
+    text = one_line(str(error).partition(". Config:")[0].partition(" Config: ")[0])
+    if isinstance(error, requests.RequestException | TimeoutError | ConnectionError):
+        return Unavailable(f"cannot reach the service that issues credentials: {type(error).__name__}")
+    if "more than one authorization method" in text:
+        return ConfigError(f"{text}: unset one of them, or set token or client_id and client_secret here")
+    if "cannot configure default credentials" in text:
+        return ConfigError(
+            "no credentials: set token, or client_id and client_secret, or DATABRICKS_* variables, "
+            "or a profile in ~/.databrickscfg"
+        )
+    if "profile configured" in text or "reserved section name" in text:
+        return ConfigError(f"profile: {text}")
+    return Unauthenticated(f"authentication failed: {text}")

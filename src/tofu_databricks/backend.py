@@ -1,0 +1,142 @@
+"""The backend: workspaces of one key of one volume.
+
+RFC "Technical Approach": StateMgr, Workspaces, DeleteWorkspace. Source of their meaning:
+opentofu internal/backend/backend.go:62-124.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from requests.adapters import BaseAdapter
+
+from tofu_databricks.auth import Credentials
+from tofu_databricks.client import StateClient
+from tofu_databricks.config import Config
+from tofu_databricks.errors import WorkspaceError
+from tofu_databricks.layout import DEFAULT, Layout
+from tofu_databricks.locks import LockStore
+from tofu_databricks.seams import Checkpoint, Clock, SystemClock, no_checkpoint
+from tofu_databricks.statefile import has_managed_resources
+from tofu_databricks.statemgr import StateManager
+from tofu_databricks.transport import Transport
+from tofu_databricks.volume import Volume
+
+if TYPE_CHECKING:
+    import psycopg
+
+
+class Backend:
+    """States and locks of one `Config`; safe to use from several threads, and a context manager.
+
+    Making one reaches no network; the first call does. The keyword arguments replace the world for tests:
+    `transport` the sockets (a `requests` adapter), `connect` the connection to Lakebase (a callable that
+    opens one), `clock` the time, `checkpoint` is called before each step.
+    """
+
+    transport_class: type[Transport] = Transport
+    volume_class: type[Volume] = Volume
+    client_class: type[StateClient] = StateClient
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        transport: BaseAdapter | None = None,
+        connect: Callable[[], psycopg.Connection] | None = None,
+        clock: Clock | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        self.config = config
+        self.clock = clock or SystemClock()
+        self.checkpoint = checkpoint or no_checkpoint
+        self.connect = connect
+        self.layout = Layout(config.root, config.key)
+        credentials = Credentials(config)
+        self.transport = self.transport_class(
+            credentials.host,
+            credentials.headers,
+            adapter=transport,
+            clock=self.clock,
+            checkpoint=self.checkpoint,
+            retry_deadline=config.retry_deadline,
+            verify=config.ca_certificate or not config.skip_cert_verification,
+        )
+        self.volume = self.volume_class(self.transport, config.root)
+        self._mutex = threading.Lock()
+        self._locks: LockStore | None = None
+
+    @property
+    def locks(self) -> LockStore:
+        """The lock store; opened, and made ready, by its first use."""
+        with self._mutex:
+            if self._locks is None:
+                self._locks = self.open_locks()
+            return self._locks
+
+    def open_locks(self) -> LockStore:
+        """The lock store of this configuration; reaches no network."""
+        from tofu_databricks.locks.lakebase import LakebaseLocks  # late: reading a state needs no psycopg
+
+        return LakebaseLocks(
+            self.connect or self.lakebase_login(),
+            schema=self.config.lock_schema,
+            table=self.config.lock_table,
+            create_table=self.config.create_lock_table,
+            clock=self.clock,
+            checkpoint=self.checkpoint,
+        )
+
+    def client(self, workspace: str = DEFAULT) -> StateClient:
+        """The bytes and the lock of `workspace`, which need not exist. Raises `WorkspaceError`."""
+        return self.client_class(self.volume, self.locks, self.layout.path(workspace), self.checkpoint)
+
+    def state_mgr(self, workspace: str = DEFAULT) -> StateManager:
+        """The state manager of `workspace`; one that does not exist is made by the first persist."""
+        return StateManager(self.client(workspace), self.clock, self.config.lock_timeout)
+
+    def workspaces(self) -> list[str]:
+        """All workspaces: `default` first, whether or not it has a state, then the named ones by name."""
+        files = (e for e in self.volume.entries(self.layout.directory) if not e.is_directory)
+        names = {self.layout.workspace(entry.name) for entry in files}
+        return [DEFAULT, *sorted(name for name in names if name is not None)]
+
+    def delete_workspace(self, name: str, force: bool = False) -> None:
+        """Removes a named workspace; one that is not there is no error. Its lock stays as it is.
+
+        Raises `WorkspaceError` for `default`, and without `force` for one that still tracks resources.
+        """
+        if name == DEFAULT:
+            raise WorkspaceError("the default workspace cannot be deleted")
+        path = self.layout.path(name)
+        if not force:
+            data = self.volume.read(path)
+            if data and has_managed_resources(data):
+                raise WorkspaceError(
+                    f"workspace {name!r} is not empty: it still tracks resources; "
+                    "destroy them first, or delete it with force and leave them behind"
+                )
+        self.volume.delete(path)
+
+    def close(self) -> None:
+        """Drops connections; releases no lock."""
+        self.transport.close()
+        with self._mutex:
+            if self._locks is not None:
+                self._locks.close()
+                self._locks = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None:
+        self.close()

@@ -1,0 +1,80 @@
+"""The bytes and the lock of one workspace: what OpenTofu calls a remote client.
+
+Source: opentofu internal/states/remote/remote.go:17-44 (Client, ClientLocker).
+"""
+
+from __future__ import annotations
+
+from tofu_databricks.errors import LockMismatch, LockNotHeld
+from tofu_databricks.lockinfo import LockInfo
+from tofu_databricks.locks import LockStore
+from tofu_databricks.seams import Checkpoint, no_checkpoint
+from tofu_databricks.volume import Volume
+
+
+class StateClient:
+    """State and lock of one workspace, as opaque bytes; safe to use from several threads.
+
+    `path` is the state file's full path, which is also the key of its lock. Keeps nothing between calls,
+    so that any process can finish what another began. Every method raises `BackendError`s.
+    """
+
+    def __init__(
+        self,
+        volume: Volume,
+        locks: LockStore,
+        path: str,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        self.volume = volume
+        self.locks = locks
+        self.path = path
+        self.checkpoint = checkpoint or no_checkpoint
+
+    def get(self) -> bytes | None:
+        """The state as it was written, `None` when there is none yet. One request."""
+        return self.volume.read(self.path)
+
+    def put(self, data: bytes, *, lock_id: str | None = None) -> None:
+        """Replaces the state. One request, and with a `lock_id` one statement to the lock store before it.
+
+        Raises `LockMismatch` or `LockNotHeld` when `lock_id` no longer holds the lock; nothing is written
+        then. Without a `lock_id` the lock is not looked at: locks are advisory (locker.go:43-49).
+        """
+        if lock_id is not None:
+            self.require_lock(lock_id)
+            self.checkpoint("state.put")
+        self.volume.write(self.path, data)
+
+    def delete(self) -> None:
+        """Removes the state; one that is not there is no error. The lock stays as it is."""
+        self.volume.delete(self.path)
+
+    def lock(self, info: LockInfo) -> str:
+        """One attempt to take the lock; returns the lock's id.
+
+        Raises `StateLocked` with the holder. `Unavailable.definite` is false when it may have been taken.
+        """
+        return self.locks.acquire(self.path, info)
+
+    def unlock(self, lock_id: str) -> None:
+        """Releases the lock, whoever took it: force-unlock is this call from another process.
+
+        Raises `LockMismatch` or `LockNotHeld` and changes nothing when `lock_id` does not hold it.
+        """
+        self.locks.release(self.path, lock_id)
+
+    def lock_holder(self) -> LockInfo | None:
+        """Who holds the lock, `None` when nobody does. One statement."""
+        return self.locks.holder(self.path)
+
+    def require_lock(self, lock_id: str) -> None:
+        """Raises `LockMismatch` or `LockNotHeld` unless `lock_id` holds the lock now."""
+        holder = self.lock_holder()
+        if holder is None:
+            raise LockNotHeld(f"the write was refused: the lock {lock_id} was lost, nobody holds it now")
+        if holder.ID != lock_id:
+            raise LockMismatch(
+                f"the write was refused: {holder.Who or 'another'} holds the lock now (lock ID {holder.ID})",
+                holder=holder,
+            )

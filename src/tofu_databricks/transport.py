@@ -1,0 +1,294 @@
+"""HTTP to the workspace: one connection pool, the retry rules, and a class for each way to fail.
+
+Retries: RFC "Error Handling". At most three on connection errors and 500/502/503/504, with exponential
+back-off and jitter; 429 by `Retry-After` or back-off until `retry_deadline`; 401 and 403 never.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Mapping
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+
+import requests
+import tenacity
+import urllib3
+from requests.adapters import BaseAdapter, HTTPAdapter
+
+from tofu_databricks import __version__
+from tofu_databricks.errors import BackendError, MalformedReply, Throttled, Unavailable
+from tofu_databricks.reply import RETRIED, Reply, one_line
+from tofu_databricks.seams import Checkpoint, Clock, SystemClock, no_checkpoint
+
+RETRIES = 3
+FIRST_WAIT = 0.5
+LONGEST_WAIT = 8.0
+CONNECT_TIMEOUT = 10.0
+READ_TIMEOUT = 60.0
+POOL_SIZE = 32
+USER_AGENT = f"tofu-databricks/{__version__}"
+
+Authenticate = Callable[[], Mapping[str, str]]
+"""Gives the headers that authenticate a request, fresh for each one."""
+
+
+class Transport:
+    """Requests to one workspace; safe to use from several threads.
+
+    `host` and `authenticate` are called for each attempt, so that credentials are as fresh as their
+    source keeps them. `adapter` replaces the sockets: a `requests` adapter, mounted for every address.
+    """
+
+    def __init__(
+        self,
+        host: Callable[[], str],
+        authenticate: Authenticate,
+        *,
+        adapter: BaseAdapter | None = None,
+        clock: Clock | None = None,
+        checkpoint: Checkpoint | None = None,
+        retry_deadline: float = 120.0,
+        verify: bool | str = True,
+    ) -> None:
+        self.host = host
+        self.authenticate = authenticate
+        self.clock = clock or SystemClock()
+        self.checkpoint = checkpoint or no_checkpoint
+        self.retry_deadline = retry_deadline
+        self.verify = verify
+        self.session = requests.Session()
+        self.session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        chosen = adapter or HTTPAdapter(pool_maxsize=POOL_SIZE)
+        self.session.mount("https://", chosen)
+        self.session.mount("http://", chosen)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        data: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        what: str = "",
+        read_only: bool | None = None,
+    ) -> Reply:
+        """One call with its retries; the answer is a 2xx.
+
+        `path` is percent-encoded already; `what` names the call in errors. Raises a `BackendError` for
+        every other outcome. After a call that is not `read_only` (default: GET and HEAD are) the error's
+        `definite` is false when any of the attempts may have taken effect.
+        """
+        what = what or f"{method} {path}"
+        if read_only is None:
+            read_only = method in {"GET", "HEAD"}
+        call = _Call(self, method, path, query, data, headers or {}, what, read_only)
+        return call.run()
+
+    def request_json(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        json: Any = None,
+        what: str = "",
+        read_only: bool | None = None,
+    ) -> dict[str, Any]:
+        """As `request`, with a JSON body and a JSON object as the answer.
+
+        Raises `MalformedReply` when the answer is something else.
+        """
+        data = None if json is None else dump(json)
+        headers = {"Content-Type": "application/json"} if data is not None else {}
+        reply = self.request(
+            method, path, query=query, data=data, headers=headers, what=what, read_only=read_only
+        )
+        return decode_object(reply, what or f"{method} {path}")
+
+    def close(self) -> None:
+        """Drops the connections."""
+        self.session.close()
+
+
+def dump(document: Any) -> bytes:
+    """`document` as a JSON body."""
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def decode_object(reply: Reply, what: str) -> dict[str, Any]:
+    """The JSON object of a reply, `{}` when it is empty. Raises `MalformedReply`."""
+    try:
+        document: Any = json.loads(reply.content) if reply.content else {}
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise MalformedReply(f"{what} was answered with something that is not a JSON object")
+    return document
+
+
+class _Failed(Exception):
+    """An attempt failed; `again` says whether another one may help, `error` what to report otherwise."""
+
+    def __init__(self, error: BackendError, *, again: bool, wait: float | None = None) -> None:
+        self.error = error
+        self.again = again
+        self.wait = wait
+
+
+class _Call:
+    """The attempts of one call."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        data: bytes | None,
+        headers: Mapping[str, str],
+        what: str,
+        read_only: bool,
+    ) -> None:
+        self.transport = transport
+        self.clock = transport.clock
+        self.method = method
+        self.path = path
+        self.query = query
+        self.data = data
+        self.headers = headers
+        self.what = what
+        self.read_only = read_only
+        self.transient = 0
+        self.throttled = 0
+        self.may_have_happened = False
+        self.deadline = self.clock.monotonic() + transport.retry_deadline
+
+    def run(self) -> Reply:
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(lambda e: isinstance(e, _Failed) and e.again),
+            wait=self.wait,
+            stop=self.stop,
+            sleep=self.clock.sleep,
+            reraise=True,
+        )
+        try:
+            return attempts(self.attempt)
+        except _Failed as failed:
+            error = failed.error
+            if self.may_have_happened and not self.read_only:
+                error.definite = False
+            raise error from failed.__cause__
+
+    def wait(self, state: tenacity.RetryCallState) -> float:
+        """Seconds until the next attempt."""
+        failed = self.last(state)
+        tries = self.throttled if isinstance(failed.error, Throttled) else self.transient
+        backoff = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** (tries - 1)) * random.uniform(0.75, 1.25)
+        return backoff if failed.wait is None else failed.wait
+
+    def stop(self, state: tenacity.RetryCallState) -> bool:
+        """Whether to give up instead of waiting for `state.upcoming_sleep` seconds."""
+        failed = self.last(state)
+        late = self.clock.monotonic() + state.upcoming_sleep > self.deadline
+        if isinstance(failed.error, Throttled):
+            if late:
+                failed.error = Throttled(f"{failed.error}; gave up after {self.throttled} attempts")
+            return late
+        asked_too_much = failed.wait is not None and late
+        if self.transient > RETRIES or asked_too_much:
+            failed.error = Unavailable(f"{failed.error} (tried {state.attempt_number} times)")
+            return True
+        return False
+
+    def last(self, state: tenacity.RetryCallState) -> _Failed:
+        assert state.outcome is not None
+        failed = state.outcome.exception()
+        assert isinstance(failed, _Failed)
+        return failed
+
+    def attempt(self) -> Reply:
+        transport = self.transport
+        url = transport.host() + self.path
+        credentials = transport.authenticate()
+        transport.checkpoint(f"http.{self.method.lower()}")
+        try:
+            reply = self.send(url, credentials)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as failure:
+            raise self.no_answer(failure) from None
+        if 200 <= reply.status < 300:
+            return reply
+        if reply.status in RETRIED:
+            self.transient += 1
+            self.may_have_happened = True
+            raise _Failed(reply.error(self.what), again=True, wait=reply.retry_after(self.clock.now()))
+        if reply.status == 429:
+            self.throttled += 1
+            raise _Failed(reply.error(self.what), again=True, wait=reply.retry_after(self.clock.now()))
+        raise _Failed(reply.error(self.what), again=False)
+
+    def send(self, url: str, credentials: Mapping[str, str]) -> Reply:
+        def authenticated(request: requests.PreparedRequest) -> requests.PreparedRequest:
+            request.headers.update(credentials)  # an `auth` of our own also keeps ~/.netrc out
+            return request
+
+        with self.transport.session.request(
+            self.method,
+            url,
+            params=dict(self.query) if self.query else None,
+            data=self.data,
+            headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **self.headers},
+            auth=authenticated,
+            allow_redirects=False,
+            stream=True,
+            timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
+            verify=self.transport.verify,
+        ) as response:
+            # One buffer: `response.content` would hold a large state twice.
+            content = b"" if self.method == "HEAD" else response.raw.read(decode_content=True)
+            return Reply(response.status_code, response.headers, content)
+
+    def no_answer(self, failure: Exception) -> _Failed:
+        """The failure of an attempt that got no answer."""
+        reason = _root(failure)
+        address = self.transport.host()
+        if isinstance(failure, requests.exceptions.SSLError):
+            message = f"{self.what}: cannot trust the TLS certificate of {address}: {reason}"
+            return _Failed(Unavailable(f"{message}; ca_certificate names an authority to trust"), again=False)
+        if isinstance(failure, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
+            return _Failed(Unavailable(f"host: {address} is not an address: {reason}"), again=False)
+        self.transient += 1
+        if not _never_sent(failure):
+            self.may_have_happened = True
+        error = Unavailable(f"{self.what}: no answer from {address}: {reason}")
+        return _Failed(error, again=True)
+
+
+def _never_sent(failure: Exception) -> bool:
+    """Whether the connection was not made, so that the request cannot have been received."""
+    if isinstance(failure, requests.exceptions.ConnectTimeout | requests.exceptions.ProxyError):
+        return True
+    return any(isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in _causes(failure))
+
+
+def _causes(failure: BaseException) -> list[BaseException]:
+    """`failure` and what lies beneath it, outermost first."""
+    found: list[BaseException] = []
+    queue: list[object] = [failure]
+    while queue:
+        item = queue.pop(0)
+        if isinstance(item, BaseException) and item not in found:
+            found.append(item)
+            queue += [*item.args, getattr(item, "reason", None), item.__cause__, item.__context__]
+    return found
+
+
+def _root(failure: BaseException) -> str:
+    """The innermost system error in words, without addresses of objects or query strings."""
+    system = [e for e in _causes(failure) if isinstance(e, OSError) and e.strerror]
+    if system:
+        return one_line(str(system[-1].strerror))
+    text = str(_causes(failure)[-1]) or type(failure).__name__
+    return one_line(text.partition("(Caused by")[0])
