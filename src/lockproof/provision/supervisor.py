@@ -1,0 +1,291 @@
+"""The parent process of a Postgres server: makes it, waits, and takes everything away again.
+
+Runs as a program of its own (`python -I -S supervisor.py`, standard library only), so that the server never
+outlives the run that asked for it: it stops when its standard input ends, which happens however the asking
+process dies. If the supervisor itself is killed, the kernel stops the server (`PR_SET_PDEATHSIG`) and the
+next run removes the directory.
+
+Standard input: one JSON line with the fields of `Order`, then nothing until the end. Standard output: one
+JSON line, `{"port": …, "pid": …}` once the server accepts connections, or `{"error": "…"}`. Nothing secret is
+in an argument, an environment variable or a log.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+PREFIX = "lockproof-postgres-"
+LOCK = "owner.lock"
+PORTS = 5
+"""How many ports to try: a free one may be taken between our look and the server's bind."""
+START_SECONDS = 60.0
+STOP_SECONDS = 10.0
+PR_SET_PDEATHSIG = 1
+
+
+class Refused(Exception):
+    """The server cannot be made; the text is one line for a person."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to run: `bindir` holds initdb and postgres, `trees` is what to copy when `run_as` cannot read it.
+
+    `run_as` is (uid, gid), or None to stay who we are. `settings` are server parameters.
+    """
+
+    bindir: str
+    superuser: str
+    password: str
+    parent: str
+    run_as: tuple[int, int] | None = None
+    trees: Sequence[str] = ()
+    settings: dict[str, str] = field(default_factory=dict)
+
+
+def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run; its end ends us
+    asker = os.getppid()
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return 0
+    document = json.loads(line)
+    order = Order(**{**document, "run_as": document["run_as"] and tuple(document["run_as"])})
+    sweep(Path(order.parent))
+    home, lock = claim(Path(order.parent))
+    cluster = Cluster(order, home)
+    try:
+        cluster.initialise()
+        port = cluster.start()
+        print(json.dumps({"port": port, "pid": cluster.server.pid}), flush=True)
+        watch(asker, cluster.server)
+    except Refused as refusal:
+        print(json.dumps({"error": str(refusal)}), flush=True)
+        return 1
+    finally:
+        cluster.stop()
+        shutil.rmtree(home, ignore_errors=True)
+        lock.close()
+    return 0
+
+
+def claim(parent: Path) -> tuple[Path, TextIO]:
+    """A new directory, and the open file whose lock says that it is in use."""
+    while True:
+        home = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        lock = open(home / LOCK, "w")  # noqa: SIM115
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (home / LOCK).exists():  # no sweep came between the two
+            return home, lock
+        lock.close()
+
+
+def sweep(parent: Path) -> None:
+    """Removes the directories of supervisors that were killed: ours, and locked by nobody."""
+    for home in parent.glob(f"{PREFIX}*"):
+        try:
+            if home.lstat().st_uid != os.geteuid():
+                continue
+            with open(home / LOCK) as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(home, ignore_errors=True)
+        except OSError:  # in use, half made by a run that starts now, or gone already
+            continue
+
+
+def watch(asker: int, server: subprocess.Popen[bytes]) -> None:
+    """Returns when the asking process is done or dead, or the server is.
+
+    A forked child of the asker may hold the pipe open, hence the look at our parent.
+    """
+    while server.poll() is None and os.getppid() == asker:
+        readable, _, _ = select.select([sys.stdin], [], [], 0.5)
+        if readable and not os.read(sys.stdin.fileno(), 4096):
+            return
+
+
+class Cluster:
+    """One data directory under `home` and its server."""
+
+    def __init__(self, order: Order, home: Path) -> None:
+        self.order = order
+        self.home = home
+        self.bindir = Path(order.bindir)
+        self.data = home / "data"
+        self.log = home / "log"
+        self.server: Any = None
+
+    def initialise(self) -> None:
+        """initdb, as the user that the server runs as."""
+        os.chmod(self.home, 0o711)
+        if not self.runs("postgres", "--version"):
+            self.copy()
+        secret = self.owned(self.home / "password", self.order.password)
+        self.owned(self.log)
+        self.data.mkdir(0o700)
+        self.give(self.data)
+        done = subprocess.run(
+            [
+                *(self.bindir / "initdb", "-D", self.data, "-U", self.order.superuser, "--pwfile", secret),
+                *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=self.home,
+            **self.identity(signal.SIGKILL),
+        )
+        secret.unlink()
+        if done.returncode:
+            raise Refused(f"initdb failed: {last_line(done.stdout.decode(errors='replace'))}")
+
+    def start(self) -> int:
+        """Starts the server on a free port of 127.0.0.1 and returns the port once it accepts connections."""
+        for _ in range(PORTS):
+            port = free_port()
+            settings = {
+                **self.order.settings,
+                "listen_addresses": "127.0.0.1",
+                "port": str(port),
+                "unix_socket_directories": "",
+            }
+            with open(self.log, "wb") as log:
+                self.server = subprocess.Popen(
+                    [
+                        *(self.bindir / "postgres", "-D", self.data),
+                        *(part for name, value in settings.items() for part in ("-c", f"{name}={value}")),
+                    ],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd=self.home,
+                    start_new_session=True,
+                    **self.identity(signal.SIGQUIT),
+                )
+            if self.ready():
+                return port
+            if "could not bind" not in self.log.read_text(errors="replace"):
+                break
+        raise Refused(f"the server did not start: {last_line(self.log.read_text(errors='replace'))}")
+
+    def ready(self) -> bool:
+        """Waits until the server says "ready" in its pid file, as pg_ctl does; False when it ended."""
+        deadline = time.monotonic() + START_SECONDS
+        while self.server.poll() is None and time.monotonic() < deadline:
+            try:
+                lines = (self.data / "postmaster.pid").read_text().splitlines()
+            except FileNotFoundError:
+                lines = []
+            if len(lines) > 7 and lines[7].strip() == "ready":
+                return True
+            time.sleep(0.01)
+        self.stop()
+        return False
+
+    def stop(self) -> None:
+        """Fast shutdown, then immediate, then by force."""
+        if self.server is None:
+            return
+        for how in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+            if self.server.poll() is not None:
+                return
+            self.server.send_signal(how)
+            try:
+                self.server.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                continue
+
+    def runs(self, name: str, *arguments: str) -> bool:
+        """Whether the user that the server runs as may execute a program of the installation."""
+        try:
+            done = subprocess.run(
+                [self.bindir / name, *arguments],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                cwd="/",
+                **self.identity(signal.SIGKILL),
+            )
+        except PermissionError:
+            return False
+        return done.returncode == 0
+
+    def copy(self) -> None:
+        """Puts the installation where the user can read it: root's own directories are closed to others."""
+        for tree in map(Path, self.order.trees):
+            try:
+                shutil.copytree(tree, self.home / "install" / tree.name, symlinks=True)
+            except (OSError, shutil.Error) as error:
+                raise Refused(f"cannot copy {tree}: {error}") from error
+            if self.bindir.is_relative_to(tree):
+                self.bindir = self.home / "install" / tree.name / self.bindir.relative_to(tree)
+        for path in (self.home / "install", *(self.home / "install").rglob("*")):
+            if not path.is_symlink():
+                path.chmod(
+                    path.stat().st_mode | (0o555 if path.is_dir() or os.access(path, os.X_OK) else 0o444)
+                )
+        if not self.runs("postgres", "--version"):
+            uid = self.order.run_as[0] if self.order.run_as else os.getuid()
+            raise Refused(f"user {uid} cannot run {self.order.bindir}/postgres")
+
+    def owned(self, path: Path, text: str = "") -> Path:
+        """A file that only the server's user can read."""
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
+        self.give(path)
+        return path
+
+    def give(self, path: Path) -> None:
+        if self.order.run_as:
+            os.chown(path, *self.order.run_as)
+
+    def identity(self, farewell: signal.Signals) -> dict[str, Any]:
+        """Popen arguments: the user to be, and the signal to get when this process dies."""
+        who: dict[str, Any] = {"preexec_fn": die_with_parent(farewell)}
+        if self.order.run_as:
+            uid, gid = self.order.run_as
+            who |= {"user": uid, "group": gid, "extra_groups": []}
+        return who
+
+
+def die_with_parent(farewell: signal.Signals) -> Callable[[], None]:
+    # Found before the fork: nothing may be imported or loaded between fork and exec.
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+
+    def child() -> None:
+        if prctl is not None:
+            prctl(PR_SET_PDEATHSIG, int(farewell))
+
+    return child
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def last_line(text: str) -> str:
+    """The last line that says what is wrong, or the last one."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    telling = [line for line in lines if "error" in line.lower() or "fatal" in line.lower()]
+    return (telling or lines or ["no output"])[-1]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
