@@ -1,0 +1,121 @@
+"""The fake without sockets: `requests` clients in this process (databricks-sdk among them) reach it unchanged.
+
+While `activate` is on, `requests.adapters.HTTPAdapter.send` hands requests for the workspace's two addresses to
+the model and leaves all others alone. That is the seam that the library `responses` uses, too; patching it here
+directly avoids a dependency at run time and lets `drop` and `truncate` surface as the errors of a real socket.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import RemoteDisconnected
+from io import BytesIO
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPResponse
+from urllib3.exceptions import ProtocolError
+
+from lockproof.fakes.databricks.wire import Request, Response
+from lockproof.fakes.databricks.workspace import FakeWorkspace, UnknownRoute
+
+_ACTIVE: dict[str, tuple[FakeWorkspace, str]] = {}
+_MUTEX = threading.Lock()
+_REAL_SEND = HTTPAdapter.send
+
+
+@contextmanager
+def activate(workspace: FakeWorkspace, *, strict: bool = True) -> Iterator[FakeWorkspace]:
+    """Serves `workspace.url` and `workspace.storage_url` to `requests` in this process.
+
+    Several workspaces may be active at once under different addresses. On leaving, raises `UnknownRoute` that
+    names the operations which were called and do not exist here, unless `strict` is off.
+    """
+    addresses = {_origin(workspace.url): "workspace", _origin(workspace.storage_url): "storage"}
+    seen = workspace.log.count
+    with _MUTEX:
+        taken = addresses.keys() & _ACTIVE.keys()
+        if taken:
+            raise RuntimeError(f"another fake workspace is active at {', '.join(sorted(taken))}")
+        _ACTIVE.update({origin: (workspace, host) for origin, host in addresses.items()})
+        HTTPAdapter.send = _send  # type: ignore[method-assign]
+    try:
+        yield workspace
+    finally:
+        with _MUTEX:
+            for origin in addresses:
+                del _ACTIVE[origin]
+            if not _ACTIVE:
+                HTTPAdapter.send = _REAL_SEND  # type: ignore[method-assign]
+    unknown = [f"{entry.method} {entry.path}" for entry in workspace.log.select(since=seen, unknown=True)]
+    if strict and unknown:
+        raise UnknownRoute(f"the fake Databricks has no route for: {', '.join(dict.fromkeys(unknown))}")
+
+
+def _send(
+    self: HTTPAdapter, request: requests.PreparedRequest, *args: Any, **options: Any
+) -> requests.Response:
+    target = _ACTIVE.get(_origin(request.url or ""))
+    if target is None:
+        return _REAL_SEND(self, request, *args, **options)
+    workspace, host = target
+    stream = bool(args[0] if args else options.get("stream"))
+    asked = Request.to(
+        request.method or "GET",
+        request.url or "",
+        headers={name: _text(value) for name, value in request.headers.items()},
+        body=_body(request.body),
+        host=host,
+    )
+    answer = workspace.handle(asked)
+    if answer.drop:
+        cause = ProtocolError(
+            "Connection aborted.", RemoteDisconnected("Remote end closed connection without response")
+        )
+        raise requests.ConnectionError(cause, request=request)
+    response = self.build_response(request, _raw(asked.method, answer))
+    if not stream:
+        _ = response.content
+    return response
+
+
+def _raw(method: str, answer: Response) -> HTTPResponse:
+    headers = dict(answer.headers)
+    length = len(answer.body)
+    if method != "HEAD" and answer.status != 204:
+        headers["Content-Length"] = str(length)
+    cut = length if answer.truncate_at is None else min(answer.truncate_at, length)
+    return HTTPResponse(
+        body=BytesIO(answer.body[:cut]),
+        headers=headers,
+        status=answer.status,
+        preload_content=False,
+        enforce_content_length=True,
+        request_method=method,
+    )
+
+
+def _body(body: Any) -> bytes:
+    if body is None:
+        return b""
+    if isinstance(body, str):
+        return body.encode()
+    if isinstance(body, (bytes, bytearray, memoryview)):
+        return bytes(body)
+    if hasattr(body, "read"):
+        return _body(body.read())
+    return b"".join(_body(chunk) for chunk in body)
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value
+
+
+def _origin(url: str) -> str:
+    split = urlsplit(url)
+    port = split.port or (443 if split.scheme == "https" else 80)
+    return f"{split.scheme}://{split.hostname}:{port}"
