@@ -248,6 +248,10 @@ class _Call:
         ) as response:
             # One buffer: `response.content` would hold a large state twice.
             content = b"" if self.method == "HEAD" else response.raw.read(decode_content=True)
+            length = response.headers.get("Content-Length", "")
+            encoded = "Content-Encoding" in response.headers
+            if length.isdigit() and int(length) > len(content) and self.method != "HEAD" and not encoded:
+                raise urllib3.exceptions.IncompleteRead(len(content), int(length) - len(content))
             return Reply(response.status_code, response.headers, content)
 
     def no_answer(self, failure: Exception) -> _Failed:

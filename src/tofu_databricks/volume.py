@@ -142,8 +142,7 @@ def encode(path: str) -> str:
 def _entries(page: dict[str, Any], directory: str) -> Iterator[Entry]:
     contents = page.get("contents") or []
     for item in contents if isinstance(contents, list) else [None]:
-        path = item.get("path") if isinstance(item, dict) else None
-        if not isinstance(path, str) or not path:
+        if not isinstance(item, dict) or not isinstance(item.get("path"), str):
             raise MalformedReply(f"listing {directory}: an entry has no path")
-        name = path.rstrip("/").rpartition("/")[2]
+        name = item["path"].rstrip("/").rpartition("/")[2]
         yield Entry(name, item.get("is_directory") is True)
