@@ -14,15 +14,17 @@ from lockproof.fakes.databricks.filetree import FileTree
 from lockproof.fakes.databricks.identity import Principal
 
 EVERYBODY = "account users"
-PRIVILEGES = {
-    "catalog": frozenset(
-        ["USE_CATALOG", "USE_SCHEMA", "CREATE_SCHEMA", "CREATE_VOLUME", "CREATE_TABLE", "READ_VOLUME", "WRITE_VOLUME", "SELECT", "MODIFY", "BROWSE", "EXTERNAL_USE_SCHEMA", "MANAGE", "ALL_PRIVILEGES"]
-    ),
-    "schema": frozenset(
-        ["USE_SCHEMA", "CREATE_VOLUME", "CREATE_TABLE", "READ_VOLUME", "WRITE_VOLUME", "SELECT", "MODIFY", "EXTERNAL_USE_SCHEMA", "MANAGE", "ALL_PRIVILEGES"]
-    ),
-    "volume": frozenset(["READ_VOLUME", "WRITE_VOLUME", "MANAGE", "ALL_PRIVILEGES"]),
+_ON_VOLUMES = frozenset(("READ_VOLUME", "WRITE_VOLUME", "MANAGE", "ALL_PRIVILEGES"))
+_ON_SCHEMAS = _ON_VOLUMES | {
+    "USE_SCHEMA",
+    "CREATE_VOLUME",
+    "CREATE_TABLE",
+    "SELECT",
+    "MODIFY",
+    "EXTERNAL_USE_SCHEMA",
 }
+_ON_CATALOGS = _ON_SCHEMAS | {"USE_CATALOG", "CREATE_SCHEMA", "BROWSE"}
+PRIVILEGES = {"catalog": _ON_CATALOGS, "schema": _ON_SCHEMAS, "volume": _ON_VOLUMES}
 _BAD_NAME = re.compile(r"[. /\x00-\x1f\x7f]")
 
 
@@ -187,7 +189,7 @@ class Metastore:
         return False
 
     def require(self, principal: Principal, privilege: str, item: Securable) -> None:
-        """Raises the 403 that names the first privilege that lacks: USE CATALOG, USE SCHEMA, then this one."""
+        """Raises the 403 that names the first missing privilege: USE CATALOG, USE SCHEMA, then this one."""
         if principal.admin:
             return
         wanted = [(privilege, item)]
@@ -227,6 +229,6 @@ def _spelled(privilege: str) -> str:
 def _check_name(kind: str, name: str) -> None:
     if not name or len(name) > 255 or _BAD_NAME.search(name):
         raise errors.invalid_parameter(
-            f"Invalid input: '{name}' is not a valid {kind} name. Names may have up to 255 characters and must not "
-            "hold periods, spaces, slashes or control characters."
+            f"Invalid input: '{name}' is not a valid {kind} name. Names may have up to 255 characters "
+            "and must not hold periods, spaces, slashes or control characters."
         )

@@ -1,5 +1,7 @@
-"""Steering a fake from a test: the same methods in process and over HTTP, because workers of pytest-xdist talk to
-a server in the controller process."""
+"""Steering a fake from a test: the same methods in process and over HTTP.
+
+Over HTTP, because workers of pytest-xdist talk to a server in the controller process.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ _OPERATIONS: dict[str, Operation] = {}
 
 
 def control_operation(function: Operation) -> Operation:
-    """Registers `function(workspace, **arguments)` under its name; arguments and result must be JSON values."""
+    """Registers `function(workspace, **arguments)` under its name; it takes and returns JSON values."""
     _OPERATIONS[function.__name__] = function
     return function
 
@@ -185,7 +187,7 @@ class FakeControl:
         admin: bool = False,
         grants: dict[str, list[str]] | None = None,
     ) -> str:
-        """A principal with `grants` (privileges by full name) and a token that never expires, which it returns."""
+        """A principal with `grants` (privileges by full name). Returns a token that never expires."""
         return str(
             self.call("create_principal", name=name, service=service, admin=admin, grants=grants or {})
         )

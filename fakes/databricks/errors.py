@@ -95,7 +95,7 @@ def invalid_parameter(message: str) -> ApiError:
     return ApiError(400, "INVALID_PARAMETER_VALUE", message)
 
 
-# --- Files API 2.0 --------------------------------------------------------------------------------------------
+# --- Files API 2.0 ----------------------------------------------------------------------------------------
 
 
 def file_not_found() -> ApiError:
@@ -145,7 +145,7 @@ def presigned_urls_disabled() -> ApiError:
     return ApiError(403, "PERMISSION_DENIED", message, reason="FILES_API_API_IS_NOT_ENABLED")
 
 
-# --- Unity Catalog --------------------------------------------------------------------------------------------
+# --- Unity Catalog ----------------------------------------------------------------------------------------
 
 
 def does_not_exist(kind: str, full_name: str) -> ApiError:
@@ -163,7 +163,7 @@ def not_empty(kind: str, full_name: str) -> ApiError:
     return ApiError(400, "INVALID_STATE", message)
 
 
-# --- the cloud storage behind presigned URLs -----------------------------------------------------------------
+# --- the cloud storage behind presigned URLs --------------------------------------------------------------
 
 
 def storage_error(status: int, code: str, message: str, extra: str = "") -> Response:

@@ -15,16 +15,17 @@ from lockproof.fakes.databricks.wire import Request
 class Fault:
     """One fault.
 
-    Which requests: `method` and `path` are shell patterns (`*` also spans slashes) on the method and the decoded
-    path; `host` is `workspace`, `storage` or `*`; `principal` narrows to one caller (by name, known after
-    authentication); `query` to requests whose query holds these pairs. Of the matching requests, `first` (1 = the
-    first) begins a series of `times` hits (None: for ever).
+    Which requests: `method` and `path` are shell patterns (`*` also spans slashes) on the method and the
+    decoded path; `host` is `workspace`, `storage` or `*`; `principal` narrows to one caller (by name, known
+    after authentication); `query` to requests whose query holds these pairs. Of the matching requests,
+    `first` (1 = the first) begins a series of `times` hits (None: for ever).
 
-    What happens: `delay` seconds; then `hold` until `FakeControl.release`; then the request takes effect, or, with
-    `when="before"` and an answer of the fault's own (`status`, `drop`), it does not. `status`, `body` and `headers`
-    replace the answer, `drop` ends the connection without one, `truncate` cuts the body after that many bytes
-    while the announced length stays. With `when="after"` the request takes effect first, and delay and hold come
-    between the effect and the answer. `stale`: a read sees what stood there before the last write.
+    What happens: `delay` seconds; then `hold` until `FakeControl.release`; then the request takes effect,
+    or, with `when="before"` and an answer of the fault's own (`status`, `drop`), it does not. `status`,
+    `body` and `headers` replace the answer, `drop` ends the connection without one, `truncate` cuts the
+    body after that many bytes while the announced length stays. With `when="after"` the request takes
+    effect first, and delay and hold come between the effect and the answer. `stale`: a read sees what stood
+    there before the last write.
     """
 
     method: str = "*"

@@ -11,10 +11,11 @@ class Fidelity:
     """The defaults are what an AWS workspace is known to do.
 
     parents_auto_created: an upload creates missing directories; off: 404 for the directory.
-    emptied_root_is_missing: a volume emptied of its last file answers 404 for its own root (databricks/cli #5834).
+    emptied_root_is_missing: a volume emptied of its last file answers 404 for its own root (databricks/cli
+        #5834).
     directories_vanish: a directory disappears with its last child (implicit directories of object stores).
-    atomic_create: `overwrite=false` checks and writes at one instant; off: the check happens when the head of the
-        request arrives, so that overlapping creates may both succeed.
+    atomic_create: `overwrite=false` checks and writes at one instant; off: the check happens when the head
+        of the request arrives, so that overlapping creates may both succeed.
     retry_after: a scripted 429 or 503 without headers of its own carries `Retry-After: 1`.
     hidden_volume_requests: how many requests answer 404 for a new volume before it is seen.
     stale_reads: how many reads after each write or delete still see what was there before.

@@ -10,7 +10,7 @@ from lockproof.fakes.databricks import errors
 
 @dataclass
 class File:
-    """`version` is the workspace's counter when the content was written, `modified` the fake's epoch seconds."""
+    """`version`: the workspace's counter when the content was written; `modified`: epoch seconds."""
 
     data: bytes
     modified: float

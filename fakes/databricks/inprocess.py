@@ -1,8 +1,9 @@
-"""The fake without sockets: `requests` clients in this process (databricks-sdk among them) reach it unchanged.
+"""The fake without sockets: `requests` clients in this process (databricks-sdk, too) reach it unchanged.
 
-While `activate` is on, `requests.adapters.HTTPAdapter.send` hands requests for the workspace's two addresses to
-the model and leaves all others alone. That is the seam that the library `responses` uses, too; patching it here
-directly avoids a dependency at run time and lets `drop` and `truncate` surface as the errors of a real socket.
+While `activate` is on, `requests.adapters.HTTPAdapter.send` hands requests for the workspace's two
+addresses to the model and leaves all others alone. That is the seam that the library `responses` uses, too;
+patching it here directly avoids a dependency at run time and lets `drop` and `truncate` surface as the
+errors of a real socket.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ _SECRET_KEYS = re.compile(r"token|secret|signature|credential|password|sig$|^x-a
 class LogEntry:
     """One request. `i` counts from 1; `t` is the fake's epoch seconds at its arrival.
 
-    `status` is None while the answer is pending, and 0 when the connection was dropped without one. `bytes_in`
-    and `bytes_out` are body lengths. `operation` is the route's name, None where no route exists
+    `status` is None while the answer is pending, and 0 when the connection was dropped without one.
+    `bytes_in` and `bytes_out` are body lengths. `operation` is the route's name, None where no route exists
     (`unknown`); `fault` is the id of the fault that struck.
     """
 

@@ -21,10 +21,11 @@ _PARAMETER = re.compile(r"\{(\w+)(\.\.\.)?\}")
 class Route:
     """One operation.
 
-    `path` is matched against the decoded path; `{name}` is one segment, `{name...}` the rest with its slashes.
-    `scope` is the OAuth scope that the caller's token needs, None for a route without authentication.
-    `blocking`: the handler waits for something outside the fake (a database), so it runs in a thread of its own
-    and without the workspace's mutex.
+    path: matched against the decoded path; `{name}` is one segment, `{name...}` the rest with its slashes.
+    scope: the OAuth scope that the caller's token needs, None for a route without authentication.
+    host: `workspace` or `storage`.
+    blocking: the handler waits for something outside of the fake (a database), so it runs in a thread of its
+        own and without the workspace's mutex.
     """
 
     method: str
@@ -69,7 +70,7 @@ class Routes:
         scope: str | None = "",
         blocking: bool = False,
     ) -> Callable[[Handler], Handler]:
-        """Registers the decorated `handler(workspace, request) -> response`. `scope=""`: the group's scope."""
+        """Registers `handler(workspace, request) -> response`. `scope=""`: the group's scope."""
 
         def register(handler: Handler) -> Handler:
             chosen = self.scope if scope == "" else scope

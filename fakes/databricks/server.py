@@ -1,4 +1,4 @@
-"""The fake on sockets: uvicorn on 127.0.0.1, in a thread, the workspace and the storage each at its own port."""
+"""The fake on sockets: uvicorn on 127.0.0.1 in threads, workspace and storage each at a port of its own."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ class Application:
 class FakeServer:
     """Serves a `FakeWorkspace` until it is closed; use it as a context manager.
 
-    `port` and `storage_port` 0 choose free ports. The control API (`FakeControl`) is served at the workspace's
-    address, and only when `host` is a loopback address.
+    `port` and `storage_port` 0 choose free ports. The control API (`FakeControl`) is served at the
+    workspace's address, and only when `host` is a loopback address.
     """
 
     def __init__(

@@ -67,8 +67,7 @@ class Transfers:
     def refusal(self, request: Request, cloud: str) -> Response | None:
         """Why the storage refuses this request, None when the URL's signature holds."""
         if "authorization" in request.headers:
-            message = "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter should be specified"
-            return errors.storage_error(400, "InvalidArgument", message)
+            return errors.storage_error(400, "InvalidArgument", "Only one auth mechanism allowed")
         query = dict(request.query)
         signature = query.pop("X-Amz-Signature", "")
         if not signature:
@@ -98,8 +97,8 @@ class Transfers:
 def parse_expiry(text: str | None, now: float) -> float:
     """When a URL expires on the fake's clock: an RFC 3339 `expire_time`, an hour from `now` without one.
 
-    Clients reckon `expire_time` by their own clock, which is real time, so what counts is how far it lies ahead
-    of that. Raises the 400 answer for another format.
+    Clients reckon `expire_time` by their own clock, which is real time, so what counts is how far it lies
+    ahead of that. Raises the 400 answer for another format.
     """
     if not text:
         return now + URL_LIFETIME

@@ -77,7 +77,7 @@ class FakeWorkspace:
         self.metastore.create("catalog", "main", self.admin)
         self.metastore.create("schema", "main.default", self.admin)
 
-        from lockproof.fakes.databricks.routes import CORE
+        from lockproof.fakes.databricks.routes.core import CORE
 
         self.router.install(CORE)
 
@@ -211,7 +211,7 @@ class FakeWorkspace:
             return error.response()
 
     def authenticate(self, request: Request, scope: str) -> Principal:
-        """The caller. Raises 401 without a bearer token, 403 with a wrong or expired one or a missing scope."""
+        """The caller. Raises 401 without a bearer token, 403 for a wrong, expired or too narrow one."""
         kind, _, value = request.headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer" or not value:
             raise errors.credential_missing()

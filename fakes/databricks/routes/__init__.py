@@ -1,13 +1,1 @@
-"""The HTTP surface, one module for each family of operations."""
-
-from lockproof.fakes.databricks.router import Routes
-from lockproof.fakes.databricks.routes import files, identity, presigned, storage, unity_catalog
-
-CORE: tuple[Routes, ...] = (
-    identity.routes,
-    files.routes,
-    presigned.routes,
-    storage.routes,
-    unity_catalog.routes,
-)
-"""What every `FakeWorkspace` answers; further parts install their own with `workspace.router.install`."""
+"""The HTTP surface, one module for each family of operations; `core` holds them all."""

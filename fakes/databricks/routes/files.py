@@ -25,9 +25,9 @@ PAGE_SIZE = 1000
     "/api/2.0/fs/files{path...}",
     name="Upload a file",
     source=f"{DOC}/upload-file",
-    notes="204. `overwrite` missing means overwrite; `overwrite=false` on an existing file is 409 ALREADY_EXISTS. "
-    "Missing directories are created (switch `parents_auto_created`). Replacing is atomic. Onto a directory: 409 "
-    "(inferred).",
+    notes="204. `overwrite` missing means overwrite; `overwrite=false` on an existing file is 409 "
+    "ALREADY_EXISTS. Missing directories are created (switch `parents_auto_created`). Replacing is "
+    "atomic. Onto a directory: 409 (inferred).",
 )
 def upload(workspace: FakeWorkspace, request: Request) -> Response:
     place = locate(workspace, request.params["path"], request.caller, write=True)
@@ -40,8 +40,9 @@ def upload(workspace: FakeWorkspace, request: Request) -> Response:
     "/api/2.0/fs/files{path...}",
     name="Download a file",
     source=f"{DOC}/download-file",
-    notes="200, or 206 for a `Range`. `If-Unmodified-Since` in the past: 412; range outside: 416 (both bodies "
-    "inferred). Missing: 404 with reason FILES_API_FILE_NOT_FOUND; a missing volume is a 404 without that reason.",
+    notes="200, or 206 for a `Range`. `If-Unmodified-Since` in the past: 412; range outside: 416 (both "
+    "bodies inferred). Missing: 404 with reason FILES_API_FILE_NOT_FOUND; a missing volume is a 404 "
+    "without that reason.",
 )
 @routes(
     "HEAD",
@@ -127,9 +128,9 @@ def delete_directory(workspace: FakeWorkspace, request: Request) -> Response:
     "/api/2.0/fs/directories{path...}",
     name="List a directory",
     source=f"{DOC}/list-directory-contents",
-    notes="`page_size` (default and largest 1000, more is coerced) and `page_token`; an empty directory is `{}`. "
-    "Pages may be short (switch `max_page`) or empty with a token (`empty_pages`). A token of another directory or "
-    "page size: 400 (inferred).",
+    notes="`page_size` (default and largest 1000, more is coerced) and `page_token`; an empty directory "
+    "is `{}`. Pages may be short (switch `max_page`) or empty with a token (`empty_pages`). A token of "
+    "another directory or page size: 400 (inferred).",
 )
 def list_directory(workspace: FakeWorkspace, request: Request) -> Response:
     place = locate(workspace, request.params["path"], request.caller, directory=True)

@@ -58,8 +58,9 @@ def oauth_metadata(workspace: FakeWorkspace, request: Request) -> Response:
     "/oidc/v1/token",
     name="OAuth token",
     source="databricks-sdk oauth.py ClientCredentials; RFC 6749 §4.4 and §5.2",
-    notes="Client credentials, by HTTP Basic or in the form. Wrong client: 401 invalid_client (text inferred from "
-    "RFC 6749). The token expires on the fake's clock after the client's lifetime, 3600 s by default.",
+    notes="Client credentials, by HTTP Basic or in the form. Wrong client: 401 invalid_client (text "
+    "inferred from RFC 6749). The token expires on the fake's clock after the client's lifetime, 3600 s "
+    "by default.",
 )
 def oauth_token(workspace: FakeWorkspace, request: Request) -> Response:
     form = dict(parse_qsl(request.body.decode("utf-8", "replace")))

@@ -1,4 +1,4 @@
-"""The workspace's side of direct transfers: presigned URLs and upload sessions, as databricks-sdk drives them."""
+"""The workspace's side of direct transfers, as databricks-sdk drives it: presigned URLs and uploads."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ PART_LIMIT = 10_000
     "/api/2.0/fs/create-download-url",
     name="Presigned download URL",
     source=SDK,
-    notes="`path` and `expire_time` in the query. Missing file: 404 here already. Switch `presigned_urls` off: 403 "
-    "FILES_API_API_IS_NOT_ENABLED.",
+    notes="`path` and `expire_time` in the query. Missing file: 404 here already. Switch `presigned_urls` "
+    "off: 403 FILES_API_API_IS_NOT_ENABLED.",
 )
 def create_download_url(workspace: FakeWorkspace, request: Request) -> Response:
     _enabled(workspace)
@@ -40,9 +40,10 @@ def create_download_url(workspace: FakeWorkspace, request: Request) -> Response:
     "/api/2.0/fs/files{path...}",
     name="Initiate, complete or abort an upload",
     source=SDK,
-    notes="`action=initiate-upload` (`overwrite=false` on an existing file is 409 here already), `complete-upload` "
-    "(409 shows up here, too), `abort-upload` (databricks-sdk 0.162). Switch `cloud=gcp` makes the session "
-    "resumable. Part numbers and etags must be those that were uploaded: 400 (inferred).",
+    notes="`action=initiate-upload` (`overwrite=false` on an existing file is 409 here already), "
+    "`complete-upload` (409 shows up here, too), `abort-upload` (databricks-sdk 0.162). Switch "
+    "`cloud=gcp` makes the session resumable. Part numbers and etags must be those that were uploaded: "
+    "400 (inferred).",
 )
 def upload_action(workspace: FakeWorkspace, request: Request) -> Response:
     action = request.query.get("action", "")

@@ -27,8 +27,8 @@ _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)$")
     "/{bucket}/{path...}",
     name="Download by presigned URL",
     source="S3 GetObject; databricks-sdk mixins/files.py",
-    notes="No token of the workspace may be sent along (400 InvalidArgument). Expired: 403 AccessDenied `Request "
-    "has expired`, on `cloud=azure` AuthenticationFailed. `Range`, `If-Unmodified-Since`, ETag.",
+    notes="No token of the workspace may be sent along (400 InvalidArgument). Expired: 403 AccessDenied "
+    "`Request has expired`, on `cloud=azure` AuthenticationFailed. `Range`, `If-Unmodified-Since`, ETag.",
 )
 def get_object(workspace: FakeWorkspace, request: Request) -> Response:
     refusal = workspace.transfers.refusal(request, workspace.fidelity.cloud)
@@ -57,8 +57,8 @@ def get_object(workspace: FakeWorkspace, request: Request) -> Response:
     "/{bucket}/{path...}",
     name="Upload a part by presigned URL",
     source="S3 UploadPart; Google Cloud Storage resumable uploads",
-    notes="A part: 200 (`cloud=azure`: 201) with the ETag that completing must name. A resumable session: 308 with "
-    "the `Range` received, 200 at the end, 412 when the file may not be replaced.",
+    notes="A part: 200 (`cloud=azure`: 201) with the ETag that completing must name. A resumable session: "
+    "308 with the `Range` received, 200 at the end, 412 when the file may not be replaced.",
 )
 def put_object(workspace: FakeWorkspace, request: Request) -> Response:
     refusal = workspace.transfers.refusal(request, workspace.fidelity.cloud)

@@ -59,8 +59,8 @@ def create_schema(workspace: FakeWorkspace, request: Request) -> Response:
     f"{UC}/volumes",
     name="Create a volume",
     source=f"{DOC}/volumes/create",
-    notes="Needs USE CATALOG, USE SCHEMA, CREATE VOLUME. MANAGED with a storage_location: 400. A new volume may "
-    "stay unseen by the Files API for some requests (switch `hidden_volume_requests`).",
+    notes="Needs USE CATALOG, USE SCHEMA, CREATE VOLUME. MANAGED with a storage_location: 400. A new "
+    "volume may stay unseen by the Files API for some requests (switch `hidden_volume_requests`).",
 )
 def create_volume(workspace: FakeWorkspace, request: Request) -> Response:
     body = request.json()
@@ -85,8 +85,8 @@ def create_volume(workspace: FakeWorkspace, request: Request) -> Response:
     f"{UC}/catalogs",
     name="List catalogs",
     source=f"{DOC}/catalogs/list",
-    notes="`max_results`, `page_token`; only objects on which the caller has some privilege. Pages may be empty "
-    "with a token (switch `empty_pages`).",
+    notes="`max_results`, `page_token`; only objects on which the caller has some privilege. Pages may be "
+    "empty with a token (switch `empty_pages`).",
 )
 def list_catalogs(workspace: FakeWorkspace, request: Request) -> Response:
     return _list(workspace, request, "catalog", "", "catalogs")
@@ -125,8 +125,8 @@ def list_volumes(workspace: FakeWorkspace, request: Request) -> Response:
     f"{UC}/volumes/{{name}}",
     name="Get a volume",
     source=f"{DOC}/volumes/read",
-    notes="404 `CATALOG_DOES_NOT_EXIST`, `SCHEMA_DOES_NOT_EXIST` or `VOLUME_DOES_NOT_EXIST` for the first that is "
-    "missing; without any privilege: 403 that names the first one missing.",
+    notes="404 `CATALOG_DOES_NOT_EXIST`, `SCHEMA_DOES_NOT_EXIST` or `VOLUME_DOES_NOT_EXIST` for the first "
+    "that is missing; without any privilege: 403 that names the first one missing.",
 )
 def get(workspace: FakeWorkspace, request: Request) -> Response:
     item = workspace.metastore.get(_kind_of(request), request.params["name"])
