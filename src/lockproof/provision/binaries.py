@@ -13,7 +13,7 @@ x86-64, 2 cores, as root):
 | extensions | contrib, pgvector | pgvector |
 
 With the first, initdb takes 0.4 s and the start 0.2 s: no template cluster is worth keeping. The launchers of
-both stay unused: they offer no password over TCP, and as root they fail or create an account. Neither has a
+both stay unused: they offer no password over TCP, and as root they create an account. Neither has a
 wheel for musl, where the system's programs are used, and neither server speaks TLS.
 """
 

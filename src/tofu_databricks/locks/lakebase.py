@@ -101,9 +101,7 @@ class LakebaseLocks:
                     return info.ID
                 if holder is not None:
                     break
-            refusal = StateLocked(holder=holder)
-            refusal.definite = not lost
-            raise refusal
+            raise StateLocked(holder=holder)
 
         lock_id = self._run(attempt)
         self._granted.add((key, lock_id))
@@ -123,9 +121,7 @@ class LakebaseLocks:
                 raise LockMismatch(holder=holder) if holder else LockNotHeld("nobody holds the lock")
             if holder is not None or (key, lock_id) not in self._granted:
                 now = f"is now held under ID {holder.ID}" if holder else "is free now"
-                raise Unavailable(
-                    f"the reply to the release of lock {lock_id} was lost; the lock {now}", definite=False
-                )
+                raise Unavailable(f"the reply to the release of lock {lock_id} was lost; the lock {now}")
 
         self._run(attempt)
         self._granted.discard((key, lock_id))
@@ -178,8 +174,10 @@ class LakebaseLocks:
         return self._retried(attempt)
 
     def _retried(self, attempt: Callable[[psycopg.Connection[Any], bool], T]) -> T:
-        """Runs `attempt(connection, lost)` until the connection survives it; `lost` says that an earlier
-        try went unanswered and may have taken effect."""
+        """Runs `attempt(connection, lost)` until the connection survives it.
+
+        `lost`: an earlier try went unanswered and may have taken effect; no error is definite then.
+        """
         lost = False
         tries = Retrying(
             stop=stop_after_attempt(ATTEMPTS),
@@ -199,12 +197,16 @@ class LakebaseLocks:
                         lost = True
                     if connection.closed or isinstance(error, pg.SerializationFailure | pg.DeadlockDetected):
                         raise _Interrupted(_line(error)) from error
-                    raise self._refusal(error, _role(connection), definite=not lost) from error
+                    raise self._refusal(error, _role(connection)) from error
 
         try:
             return tries(once)
         except _Interrupted as error:
             raise Unavailable(f"the lock store did not answer: {error}", definite=not lost) from error
+        except BackendError as error:
+            if lost:
+                error.definite = False
+            raise
 
     def _create(self, connection: psycopg.Connection[Any]) -> None:
         for _ in range(CREATIONS):
@@ -228,7 +230,7 @@ class LakebaseLocks:
                 ) from error
         raise Unavailable(f"the lock table {self.schema}.{self.table} keeps being created by somebody else")
 
-    def _refusal(self, error: psycopg.Error, role: str, *, definite: bool) -> BackendError:
+    def _refusal(self, error: psycopg.Error, role: str) -> BackendError:
         name = f"the lock table {self.schema}.{self.table}"
         match error:
             case pg.UndefinedTable() | pg.InvalidSchemaName():
@@ -243,7 +245,7 @@ class LakebaseLocks:
                 return ConfigError("the Lakebase endpoint is read-only; locks need the read-write one")
             case _:
                 state = f" (SQLSTATE {error.sqlstate})" if error.sqlstate else ""
-                return Unavailable(f"the lock store refuses: {_line(error)}{state}", definite=definite)
+                return Unavailable(f"the lock store refuses: {_line(error)}{state}")
 
 
 class _Interrupted(Exception):
