@@ -79,10 +79,12 @@ class Backend:
 
     def open_locks(self) -> LockStore:
         """The lock store of this configuration; reaches no network."""
-        from tofu_databricks.locks.lakebase import LakebaseLocks  # late: reading a state needs no psycopg
+        # Late: reading a state needs no psycopg.
+        from tofu_databricks.locks.connector import LakebaseConnector
+        from tofu_databricks.locks.lakebase import LakebaseLocks
 
         return LakebaseLocks(
-            self.connect or self.lakebase_login(),
+            self.connect or LakebaseConnector(self.config, self.transport.request_json, self.clock),
             schema=self.config.lock_schema,
             table=self.config.lock_table,
             create_table=self.config.create_lock_table,
