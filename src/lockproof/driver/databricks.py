@@ -1,0 +1,271 @@
+"""`--backend=databricks`: the reference backend `tofu_databricks` on a fake workspace and a real Postgres."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg import sql
+
+import tofu_databricks
+from lockproof.driver.api import Address, Capabilities, DriverInfo, LockInfo, Snapshot
+from lockproof.driver.databricks_bed import TestBed
+from lockproof.driver.errors import DriverError, ErrorKind, Locked, LockMismatch, NotLocked
+from lockproof.fakes.databricks.control import FakeControl
+from lockproof.fakes.databricks.server import FakeServer
+from lockproof.provision.postgres import provide_postgres
+from tofu_databricks import errors
+from tofu_databricks.backend import Backend
+from tofu_databricks.config import Config
+from tofu_databricks.lockinfo import LockInfo as TofuLockInfo
+
+T = TypeVar("T")
+
+CATALOG = "lockproof"
+SCHEMA = "conformance"
+KEY = "terraform.tfstate"
+OPTIONS = ("variant", "host", "storage", "token", "postgres_dsn")
+
+KINDS: Mapping[type[errors.BackendError], ErrorKind] = {
+    errors.Unauthenticated: "unauthorized",
+    errors.PermissionDenied: "unauthorized",
+    errors.VolumeNotFound: "not_found",
+    errors.NotFound: "not_found",
+    errors.LockTableMissing: "not_found",
+    errors.Throttled: "throttled",
+    errors.Unavailable: "unavailable",
+    errors.MalformedReply: "malformed",
+    errors.StaleWrite: "stale",
+    errors.WorkspaceError: "unsupported",
+}
+"""Kinds of the errors that need no class of their own; every other one is `internal`."""
+
+
+class DatabricksClient:
+    """One `tofu` process: a `Backend` of its own. The contract is `lockproof.driver.Client`'s."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+
+    def get(self, workspace: str) -> Snapshot | None:
+        data = translated(lambda: self.backend.client(workspace).get())
+        return None if data is None else Snapshot(data)
+
+    def put(self, workspace: str, data: bytes, *, lock_id: str | None = None) -> None:
+        translated(lambda: self.backend.client(workspace).put(data, lock_id=lock_id))
+
+    def delete(self, workspace: str) -> None:
+        translated(lambda: self.backend.client(workspace).delete())
+
+    def lock(self, workspace: str, info: LockInfo) -> str:
+        given = TofuLockInfo(**info.to_json())
+        return translated(lambda: self.backend.client(workspace).lock(given))
+
+    def unlock(self, workspace: str, lock_id: str) -> None:
+        translated(lambda: self.backend.client(workspace).unlock(lock_id))
+
+    def workspaces(self) -> Sequence[str]:
+        return translated(self.backend.workspaces)
+
+    def delete_workspace(self, workspace: str, *, force: bool = False) -> None:
+        translated(lambda: self.backend.delete_workspace(workspace, force))
+
+    def close(self) -> None:
+        self.backend.close()
+
+
+class DatabricksScope:
+    """A volume in the fake workspace and a schema for its lock table, both removed on exit."""
+
+    def __init__(
+        self, driver: DatabricksDriver, name: str, links: Mapping[str, Address], *, attach: bool
+    ) -> None:
+        self.driver = driver
+        self.links = links
+        self.attach = attach
+        self.volume = volume_name(name)
+        self.lock_schema = f"locks_{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+        self.control = FakeControl(driver.options["host"])
+        self.extra: list[DatabricksClient] = []
+
+    @property
+    def full_name(self) -> str:
+        """The volume, `catalog.schema.volume`."""
+        return f"{CATALOG}.{SCHEMA}.{self.volume}"
+
+    def config(self, **overrides: Any) -> Config:
+        """The settings of a client of this scope."""
+        host = self.links.get("workspace")
+        settings: dict[str, Any] = {
+            "host": url_of(host) if host else self.driver.options["host"],
+            "token": self.driver.options["token"],
+            "catalog": CATALOG,
+            "schema": SCHEMA,
+            "volume": self.volume,
+            "key": KEY,
+            "lock_backend": self.driver.options.get("variant", "lakebase"),
+            "lock_schema": self.lock_schema,
+            "lakebase_project": "lockproof",
+        }
+        return Config.load({**settings, **overrides}, environ={})
+
+    def client(self, who: str) -> DatabricksClient:
+        return self.open(self.config())
+
+    def open(self, config: Config, *, clock: Any = None, connect: Any = None) -> DatabricksClient:
+        """A client of any settings."""
+        backend = self.driver.backend_class(config, connect=connect or self.connect, clock=clock)
+        return DatabricksClient(backend)
+
+    def connect(self) -> psycopg.Connection[Any]:
+        return psycopg.connect(self.driver.options["postgres_dsn"])
+
+    def test_bed(self) -> TestBed:
+        """What stands behind the scope."""
+        return TestBed(self)
+
+    def __enter__(self) -> Self:
+        if not self.attach:
+            self.control.create_volume(self.full_name)
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None:
+        for client in self.extra:
+            client.close()
+        if self.attach:
+            return
+        self.control.delete_volume(self.full_name)
+        with psycopg.connect(self.driver.options["postgres_dsn"], autocommit=True) as connection:
+            connection.execute("SET lock_timeout = '10s'")
+            schema = sql.Identifier(self.lock_schema)
+            connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(schema))
+
+
+class DatabricksDriver:
+    """The reference backend under test.
+
+    Options are what `provision` yields, so that any process of the run can connect: `host` and `storage`
+    (the fake's addresses), `token` (its administrator's), `postgres_dsn` (given by the user or started).
+    """
+
+    variants = ("lakebase",)
+    backend_class: type[Backend] = Backend
+
+    def __init__(self, options: Mapping[str, str]) -> None:
+        unknown = sorted(set(options) - set(OPTIONS))
+        if unknown:
+            raise ValueError(
+                f"the databricks driver has no option {', '.join(unknown)} (known: {', '.join(OPTIONS)})"
+            )
+        missing = [name for name in ("host", "storage", "token", "postgres_dsn") if not options.get(name)]
+        if missing:
+            raise ValueError(f"the databricks driver was not provisioned: {', '.join(missing)} missing")
+        self.options = dict(options)
+        self.info = DriverInfo(
+            "databricks",
+            tofu_databricks.__version__,
+            f"tofu_databricks, locks in {options.get('variant', 'lakebase')}",
+            target="fake",
+        )
+
+    @staticmethod
+    @contextmanager
+    def provision(options: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+        """A fake workspace and a Postgres for all processes of the run, stopped on exit."""
+        with provide_postgres(options.get("postgres_dsn")) as postgres, FakeServer() as fake:
+            yield {
+                "host": fake.url,
+                "storage": fake.storage_url,
+                "token": fake.token,
+                "postgres_dsn": postgres.dsn,
+            }
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            {
+                "state.delete",
+                "state.large",
+                "state.atomic-replace",
+                "workspaces",
+                "locking.holder-info",
+                "locking.force-unlock",
+                "locking.release-nonce",
+                "locking.fencing",
+                "clients.process",
+                "test-bed",
+                "databricks",
+            }
+        )
+
+    def links(self) -> Mapping[str, Address]:
+        return {"workspace": address_of(self.options["host"]), "storage": address_of(self.options["storage"])}
+
+    def open_scope(
+        self, name: str, links: Mapping[str, Address] | None = None, *, attach: bool = False
+    ) -> DatabricksScope:
+        return DatabricksScope(self, name, links or {}, attach=attach)
+
+
+def translated(call: Callable[[], T]) -> T:
+    """`call()`, its `BackendError` as the `DriverError` that it means."""
+    try:
+        return call()
+    except errors.BackendError as error:
+        raise driver_error(error) from error
+
+
+def driver_error(error: errors.BackendError) -> DriverError:
+    """The same failure in the driver interface's terms."""
+    holder = getattr(error, "holder", None)
+    info = None if holder is None else LockInfo.from_json(dict(zip(FIELDS, fields_of(holder), strict=True)))
+    found: DriverError
+    if isinstance(error, errors.StateLocked) and error.definite:
+        found = Locked(str(error), holder=info)
+    elif isinstance(error, errors.StateLocked):
+        # Refused, but an earlier attempt of this very request went unanswered and may yet be granted.
+        found = DriverError("locked", False, str(error))
+        found.holder = info
+    elif isinstance(error, errors.LockMismatch):
+        found = LockMismatch(str(error), holder=info)
+    elif isinstance(error, errors.LockNotHeld):
+        found = NotLocked(str(error))
+    else:
+        kinds = (kind for cls, kind in KINDS.items() if isinstance(error, cls))
+        found = DriverError(next(kinds, "internal"), error.definite, str(error))
+    return found
+
+
+FIELDS = ("ID", "Operation", "Info", "Who", "Version", "Created", "Path")
+
+
+def fields_of(info: TofuLockInfo) -> Sequence[str]:
+    return [getattr(info, name) for name in FIELDS]
+
+
+def volume_name(scope: str) -> str:
+    """A Unity Catalog name for a scope; the scope's own where that is one."""
+    if re.fullmatch(r"[a-z0-9_-]{1,100}", scope):
+        return scope
+    return f"scope_{hashlib.sha256(scope.encode()).hexdigest()[:24]}"
+
+
+def address_of(url: str) -> Address:
+    parts = urlsplit(url)
+    tls = parts.scheme == "https"
+    return Address(parts.hostname or "", parts.port or (443 if tls else 80), tls)
+
+
+def url_of(address: Address) -> str:
+    return f"{'https' if address.tls else 'http'}://{address.host}:{address.port}"

@@ -1,0 +1,104 @@
+"""The test bed behind a scope of the reference driver: the fake's log and faults, special clients, counted
+statements, and a clock that does not wait."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from lockproof.fakes.databricks.control import FakeControl
+from lockproof.fakes.databricks.requestlog import LogEntry
+
+if TYPE_CHECKING:
+    from lockproof.driver.databricks import DatabricksClient, DatabricksScope
+
+
+class SkippingClock:
+    """A clock for `tofu_databricks` whose `sleep` returns at once; `slept` holds the seconds asked for.
+
+    Its time starts at `now` (epoch seconds) and moves by what was slept.
+    """
+
+    def __init__(self, now: float = 1_800_000_000.0) -> None:
+        self.time = now
+        self.slept: list[float] = []
+
+    def now(self) -> float:
+        return self.time
+
+    def monotonic(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.time += seconds
+
+
+class CountedConnections:
+    """Opens connections through `connect` and notes the text of every statement that goes over them."""
+
+    def __init__(self, connect: Callable[[], psycopg.Connection[Any]]) -> None:
+        self.connect = connect
+        self.mutex = threading.Lock()
+        self.opened = 0
+        self.statements: list[str] = []
+
+    def __call__(self) -> psycopg.Connection[Any]:
+        connection = self.connect()
+        with self.mutex:
+            self.opened += 1
+        noted = self.statements
+
+        class NotingCursor(psycopg.Cursor[Any]):
+            def execute(self, query: Any, *args: Any, **keywords: Any) -> Any:
+                noted.append(query.decode() if isinstance(query, bytes) else str(query))
+                return super().execute(query, *args, **keywords)
+
+        connection.cursor_factory = NotingCursor
+        return connection
+
+
+class TestBed:
+    """One scope's view of the fake workspace.
+
+    `control` steers the whole fake, which other tests share: narrow faults to `files` (or `directory`)
+    and grants to principals of your own.
+    """
+
+    __test__ = False
+
+    def __init__(self, scope: DatabricksScope) -> None:
+        self.scope = scope
+        self.control: FakeControl = scope.control
+        self.volume = scope.full_name
+        self.root = scope.config().root
+        self.files = f"/api/2.0/fs/files{self.root}/*"
+        self.directories = f"/api/2.0/fs/directories{self.root}*"
+
+    def client(
+        self, who: str, *, clock: Any = None, connect: Any = None, **overrides: Any
+    ) -> DatabricksClient:
+        """A client of the scope with other settings, another clock or other connections."""
+        client = self.scope.open(self.scope.config(**overrides), clock=clock, connect=connect)
+        self.scope.extra.append(client)
+        return client
+
+    def counted(self) -> CountedConnections:
+        """Connections to the scope's lock store whose statements are counted; give them to `client`."""
+        return CountedConnections(self.scope.connect)
+
+    def requests(self, since: int) -> list[LogEntry]:
+        """The requests about this scope's volume after `since`, which `control.mark()` returned."""
+        entries = self.control.requests(since=since)
+        return [entry for entry in entries if self.root in entry.path or self.volume in entry.path]
+
+    def principal(self, name: str, *privileges: str) -> str:
+        """A principal with `privileges` on this volume (and those above it that they need); its token."""
+        catalog, schema, _ = self.volume.split(".")
+        grants = {catalog: ["USE_CATALOG"], f"{catalog}.{schema}": ["USE_SCHEMA"]}
+        return self.control.create_principal(
+            f"{name}@{self.scope.volume}.example", grants={**grants, self.volume: list(privileges)}
+        )
