@@ -1,7 +1,8 @@
 """A local Databricks workspace: model objects first, HTTP second.
 
 In process: `with inprocess.activate(FakeWorkspace()) as workspace: …`. As a server: `with
-server.FakeServer() as fake: …`. Either is steered by `control.FakeControl`. OPERATIONS.md lists what it answers.
+server.FakeServer() as fake: …`. Either is steered by `control.FakeControl`. OPERATIONS.md lists what it
+answers.
 """
 
 from lockproof.fakes.databricks.faults import Fault

@@ -7,6 +7,7 @@ marked *inferred* beside the route that answers it (see OPERATIONS.md).
 from __future__ import annotations
 
 import uuid
+from http import HTTPStatus
 from typing import Any
 
 from lockproof.fakes.databricks.wire import Response
@@ -93,6 +94,31 @@ def lacks(privilege: str, kind: str, full_name: str) -> ApiError:
 
 def invalid_parameter(message: str) -> ApiError:
     return ApiError(400, "INVALID_PARAMETER_VALUE", message)
+
+
+def typical(status: int) -> Response:
+    """The answer that a workspace, or the proxy before it, usually gives with an error status."""
+    if status < 400:
+        return Response(status)
+    if status == 401:
+        return credential_missing().response()
+    if status in (502, 504):
+        phrase = HTTPStatus(status).phrase
+        page = f"<html><head><title>{status} {phrase}</title></head><body><h1>{phrase}</h1></body></html>"
+        return Response(status, page.encode(), {"Content-Type": "text/html"})
+    code, message = {
+        400: ("BAD_REQUEST", "The request is malformed."),
+        403: ("PERMISSION_DENIED", "User does not have the privilege that this operation needs."),
+        404: ("NOT_FOUND", "The resource does not exist."),
+        409: ("ALREADY_EXISTS", "The file being created already exists."),
+        429: ("REQUEST_LIMIT_EXCEEDED", "The request rate limit is exceeded. Please try again later."),
+        500: ("INTERNAL_ERROR", "An internal error occurred."),
+        503: (
+            "TEMPORARILY_UNAVAILABLE",
+            "Authentication is temporarily unavailable. Please try again later. [TraceId: -]",
+        ),
+    }.get(status, ("UNKNOWN", f"Status {status}"))
+    return ApiError(status, code, message).response()
 
 
 # --- Files API 2.0 ----------------------------------------------------------------------------------------

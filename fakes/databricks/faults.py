@@ -23,7 +23,8 @@ class Fault:
     What happens: `delay` seconds; then `hold` until `FakeControl.release`; then the request takes effect,
     or, with `when="before"` and an answer of the fault's own (`status`, `drop`), it does not. `status`,
     `body` and `headers` replace the answer, `drop` ends the connection without one, `truncate` cuts the
-    body after that many bytes while the announced length stays. With `when="after"` the request takes
+    body after that many bytes while the announced length stays. Without a `body`, a status of 400 and more
+    brings the body that a workspace sends with it. With `when="after"` the request takes
     effect first, and delay and hold come between the effect and the answer. `stale`: a read sees what stood
     there before the last write.
     """

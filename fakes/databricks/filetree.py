@@ -60,6 +60,20 @@ class FileTree:
             raise errors.directory_not_found()
         return node
 
+    def listing(self, path: str, *, stale: bool = False) -> dict[str, File | Folder]:
+        """What the directory holds, by name. `stale`: as if the last change of each file had not happened."""
+        children = self.folder(path).children
+        if not stale:
+            return children
+        seen = dict(children)
+        for changed, ghost in self.ghosts.items():
+            head, _, name = changed.rpartition("/")
+            if head == path and ghost.file is None:
+                seen.pop(name, None)
+            elif head == path and ghost.file is not None:
+                seen[name] = ghost.file
+        return seen
+
     def file_at(self, path: str) -> File | None:
         node = self._find(path)
         return node if isinstance(node, File) else None

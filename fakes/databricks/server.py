@@ -53,7 +53,11 @@ class Application:
             host=self.host,
             began=self.workspace.version,
         )
-        request.body = await _body(receive)
+        body = await _body(receive)
+        if body is None:
+            self.workspace.abandon(request)
+            return
+        request.body = body
         if self.control and request.path.startswith(PREFIX):
             answer = await asyncio.to_thread(serve_control, self.workspace, request)
         else:
@@ -190,12 +194,13 @@ class _Truncated(logging.Filter):
 logging.getLogger("uvicorn.error").addFilter(_Truncated())
 
 
-async def _body(receive: Receive) -> bytes:
+async def _body(receive: Receive) -> bytes | None:
+    """The whole body; None when the client went away before its end."""
     chunks = []
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            break
+            return None
         chunk = message.get("body", b"")
         if chunk:
             chunks.append(chunk)

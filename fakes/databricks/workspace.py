@@ -200,6 +200,11 @@ class FakeWorkspace:
         entry.bytes_out = len(response.body)
         return response
 
+    def abandon(self, request: Request) -> None:
+        """The client went away in the middle of its request: that has no effect, like on an object store."""
+        now = self.clock.time()
+        self.log.open(now, request.method, request.path, request.query, request.host, 0).status = 0
+
     def perform(self, route: Route, request: Request) -> Response:
         """Calls the route's handler; an `ApiError` becomes its answer."""
         try:
@@ -245,10 +250,10 @@ class FakeWorkspace:
         if fault.status is not None:
             if isinstance(fault.body, dict):
                 response = Response.of_json(fault.body, fault.status)
+            elif fault.body is not None:
+                response = Response(fault.status, fault.body.encode(), {"Content-Type": "text/plain"})
             else:
-                response = Response(fault.status, (fault.body or "").encode())
-                if fault.body:
-                    response.headers["Content-Type"] = "text/plain"
+                response = errors.typical(fault.status)
             if fault.status in (429, 503) and not fault.headers and self.fidelity.retry_after:
                 response.headers["Retry-After"] = "1"
         response.headers.update(fault.headers)

@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from lockproof.fakes.databricks import errors
-from lockproof.fakes.databricks.filetree import File
+from lockproof.fakes.databricks.filetree import File, Folder
 from lockproof.fakes.databricks.router import Routes
 from lockproof.fakes.databricks.routes.content import RangeNotSatisfiable, content, unchanged_since
 from lockproof.fakes.databricks.routes.paths import Place, locate
@@ -104,7 +104,7 @@ def create_directory(workspace: FakeWorkspace, request: Request) -> Response:
     notes="200 or 404, no body.",
 )
 def directory_metadata(workspace: FakeWorkspace, request: Request) -> Response:
-    _folder_at(workspace, locate(workspace, request.params["path"], request.caller, directory=True))
+    _require_folder(workspace, locate(workspace, request.params["path"], request.caller, directory=True))
     return Response(200)
 
 
@@ -134,25 +134,19 @@ def delete_directory(workspace: FakeWorkspace, request: Request) -> Response:
 )
 def list_directory(workspace: FakeWorkspace, request: Request) -> Response:
     place = locate(workspace, request.params["path"], request.caller, directory=True)
-    folder = _folder_at(workspace, place)
+    _require_folder(workspace, place)
+    children = place.volume.tree.listing(place.inner, stale=request.stale)
     asked = _page_size(request)
     size = min(asked, workspace.fidelity.max_page)
     after, filled = _open_token(request.query.get("page_token", ""), place, asked)
-    names = sorted(folder.children)
-    if workspace.fidelity.unordered_lists:
-        names.sort(key=lambda name: hashlib.sha256(name.encode()).digest())
-    if after:
-        key = hashlib.sha256(after.encode()).digest()
-        if workspace.fidelity.unordered_lists:
-            names = [name for name in names if hashlib.sha256(name.encode()).digest() > key]
-        else:
-            names = [name for name in names if name > after]
+    order = _scrambled if workspace.fidelity.unordered_lists else str
+    names = sorted((name for name in children if not after or order(name) > order(after)), key=order)
     if workspace.fidelity.empty_pages and names and not filled:
         return Response.of_json({"next_page_token": _token(place, asked, after, filled=True)})
     page, rest = names[:size], names[size:]
     body: dict[str, Any] = {}
     if page:
-        body["contents"] = [_entry(place, name, folder.children[name]) for name in page]
+        body["contents"] = [_entry(place, name, children[name]) for name in page]
     if rest:
         body["next_page_token"] = _token(place, asked, page[-1], filled=False)
     return Response.of_json(body)
@@ -190,15 +184,15 @@ def wants_overwrite(request: Request) -> bool:
     return request.query.get("overwrite", "true").lower() != "false"
 
 
-def _folder_at(workspace: FakeWorkspace, place: Place) -> Any:
+def _require_folder(workspace: FakeWorkspace, place: Place) -> None:
     tree = place.volume.tree
     emptied = not place.inner and tree.ever_held_a_file and tree.is_empty()
     if emptied and workspace.fidelity.emptied_root_is_missing:
         raise errors.directory_not_found()
-    return tree.folder(place.inner)
+    tree.folder(place.inner)
 
 
-def _entry(place: Place, name: str, node: Any) -> dict[str, Any]:
+def _entry(place: Place, name: str, node: File | Folder) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "path": f"{place.full}/{name}",
         "is_directory": not isinstance(node, File),
@@ -208,6 +202,11 @@ def _entry(place: Place, name: str, node: Any) -> dict[str, Any]:
     entry["last_modified"] = int(node.modified * 1000)
     entry["name"] = name
     return entry
+
+
+def _scrambled(name: str) -> str:
+    """A stable order that is not by name."""
+    return hashlib.sha256(name.encode()).hexdigest()
 
 
 def _page_size(request: Request) -> int:
