@@ -1,27 +1,45 @@
-"""The pytest plugin. Without `--backend` it registers its options and does nothing else.
+"""The pytest plugin. Without `--backend` it registers three markers and does nothing else.
 
 Nothing heavy is imported here: this module is loaded by every pytest run in an environment that has
 lockproof installed.
+
+The options are registered after the initial conftests were loaded, and only when one of them is
+asked for: a project whose own conftest defines `--backend` keeps it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import pytest
 
+PREFIX = "--backend"
+YIELDED = (
+    "lockproof: --backend belongs to this project, so lockproof stands aside; "
+    "`lockproof run SPEC` runs its suites, `-p no:lockproof.plugin` silences this line"
+)
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("lockproof", "state backend conformance (lockproof)")
-    group.addoption(
-        "--backend", action="append", default=[], metavar="SPEC", help="state backend to certify; repeatable"
-    )
-    group.addoption(
-        "--backend-opt", action="append", default=[], metavar="KEY=VALUE", help="option for the driver"
-    )
-    group.addoption("--backend-suite", default=None, metavar="NAMES", help="suites to run, comma-separated")
-    group.addoption("--backend-tier", default="default", help="smoke, default, full or soak")
-    group.addoption(
-        "--backend-timeout", type=float, default=30.0, metavar="SECONDS", help="deadline of a call"
-    )
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser, args: list[str]
+) -> Generator[None, None, None]:
+    ours = any(arg.split("=", 1)[0].startswith(PREFIX) for arg in args)
+    if ours:
+        from lockproof.plugin import options
+
+        options.hide_values(early_config.known_args_namespace, args)
+    try:
+        yield
+    finally:
+        if ours or "-h" in args or "--help" in args:
+            from lockproof.plugin import options
+
+            if options.taken(early_config, parser):
+                early_config.pluginmanager.register(StandAside(), "lockproof.stand-aside")
+            else:
+                options.register(parser)
+                args[:] = options.installed_paths(args)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -29,7 +47,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "requirement(*ids): lockproof requirements that the test proves")
     config.addinivalue_line("markers", "needs(*capabilities): backend capabilities that the test needs")
     config.addinivalue_line("markers", "tier(name): first lockproof tier that the test runs in")
-    if config.getoption("--backend"):
-        from lockproof.plugin import session
+    received = getattr(config, "workerinput", {}).get("lockproof")
+    if received is None and not hasattr(config.option, "lockproof_backend"):
+        return
+    from lockproof.plugin import session
 
-        config.pluginmanager.register(session.Session(config), "lockproof.session")
+    session.begin(config, received)
+
+
+class StandAside:
+    """Says in the header of a run with somebody else's `--backend` why lockproof does nothing."""
+
+    def pytest_report_header(self) -> str:
+        return YIELDED

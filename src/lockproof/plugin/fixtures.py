@@ -1,32 +1,72 @@
-"""What a suite's tests ask for by name."""
+"""What a suite's tests, and a project's own, ask for by name in a run with `--backend`."""
 
 from __future__ import annotations
 
+import random
+import re
 import uuid
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 import pytest
 
 from lockproof.driver.api import Capabilities, Driver
 from lockproof.driver.recorder import RecordedClient, RecordedScope
-from lockproof.history.writer import HistoryWriter
+from lockproof.history.writer import HARNESS, HistoryWriter
 
 
 @dataclass(frozen=True)
 class Backend:
-    """One backend under test: id, driver, effective capabilities, deadline of a call in seconds."""
+    """One backend under test.
+
+    `capabilities` are those declared and not switched off; `timeout` is the deadline of one call in
+    seconds; `seed` is the run's; `clients` is what `--backend-clients` asked for, `None` where a test
+    should take its own number; `histories` is the folder that histories go to.
+    """
 
     id: str
-    driver: Driver
+    declared: Capabilities
     capabilities: Capabilities
     timeout: float
+    seed: int
+    clients: int | None
+    keep: bool
+    histories: Path
+    connect: Callable[[], Driver]
+
+    @cached_property
+    def driver(self) -> Driver:
+        """The driver of this process, made when first asked for."""
+        return self.connect()
+
+    def __repr__(self) -> str:
+        return self.id
+
+
+def history_name(test: str) -> str:
+    """A file name for the history of a test: readable, safe, and different for different ids."""
+    head, _, parameters = test.removeprefix("suites/").replace(".py::", ".").partition("[")
+    name = re.sub(r"[^\w-]+", ".", f"{head}-{parameters.removesuffix(']')}" if parameters else head)
+    if len(name) > 150 or re.search(r"[^\w:-]", parameters.removesuffix("]")):
+        name = f"{name[:140]}-{zlib.crc32(test.encode()):08x}"
+    return f"{name}.jsonl"
+
+
+@pytest.fixture
+def rng(backend: Backend, request: pytest.FixtureRequest) -> random.Random:
+    """Random numbers that `--backend-seed` repeats, independent of the other tests' numbers."""
+    return random.Random(f"{backend.seed}:{request.node.nodeid}")
 
 
 @pytest.fixture
 def history(backend: Backend, request: pytest.FixtureRequest) -> Iterator[HistoryWriter]:
     """The history of this test: every call of every client of its scopes."""
-    with HistoryWriter({"test": request.node.nodeid, "backend": backend.id}) as writer:
+    test = request.node.nodeid
+    header = {"test": test, "backend": backend.id, "seed": backend.seed, "clients": backend.clients}
+    with HistoryWriter(header, backend.histories / history_name(test)) as writer:
         yield writer
 
 
@@ -34,8 +74,16 @@ def history(backend: Backend, request: pytest.FixtureRequest) -> Iterator[Histor
 def scope(backend: Backend, history: HistoryWriter) -> Iterator[RecordedScope]:
     """A fresh key space of the backend; `scope.client(who)` is one more `tofu` process."""
     name = f"lp-{uuid.uuid4().hex[:12]}"
-    with RecordedScope(backend.driver.open_scope(name), history, backend.timeout) as opened:
+    history.append(HARNESS, "note", "scope", given={"name": name, "kept": backend.keep})
+    opened = RecordedScope(backend.driver.open_scope(name), history, backend.timeout)
+    if backend.keep:
+        opened.scope.__enter__()
         yield opened
+        for client in opened.clients:
+            client.close()
+    else:
+        with opened:
+            yield opened
 
 
 @pytest.fixture

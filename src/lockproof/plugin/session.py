@@ -1,77 +1,223 @@
-"""A pytest run with `--backend`: which suite files are collected, and on which backends they run."""
+"""A pytest run with `--backend`, in the controller and, under xdist, in each worker."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack
-from importlib.resources import files
+import json
+import os
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lockproof.driver.registry import BackendSpec, SpecError, resolve
+from lockproof.driver.api import Capabilities, Driver
+from lockproof.plugin import fixtures, gating, options
+from lockproof.plugin.collect import DEFAULT_SUITES, SUITES, SuiteModule, canonical, suite_files, suite_root
+from lockproof.plugin.expectations import Expectation, load_json, unmatched
 from lockproof.plugin.fixtures import Backend
-from lockproof.spec import requirements
+from lockproof.plugin.judge import failure, judge
+from lockproof.plugin.options import Settings
+from lockproof.plugin.services import Service
+from lockproof.report.card import card
+from lockproof.report.folder import HISTORIES
+from lockproof.report.redact import Redactor
 
-DEFAULT_SUITES = ("smoke", "state", "locks", "workspaces", "databricks")
+MANIFEST = "manifest.json"
+FAILED = frozenset({"fail", "error", "xpass", "unknown", "xfail", "flaky"})
 
 
-class SuiteModule(pytest.Module):
-    """A module of the suite: its ids are the same in a checkout, a wheel and a worker."""
+def begin(config: pytest.Config, received: Mapping[str, Any] | None) -> None:
+    """Registers what a run with `--backend` needs; in a worker with the data of the controller."""
+    pytest.register_assert_rewrite("lockproof.checkers", *(f"lockproof.suites.{name}" for name in SUITES))
+    if received is None:
+        from lockproof.plugin.controller import Controller
 
-    def funcnamefilter(self, name: str) -> bool:
-        return name.startswith("test_")
+        settings = options.read(config)
+        if settings is None:
+            return
+        run = Session(config, settings)
+        config.pluginmanager.register(Controller(config, run), "lockproof.controller")
+    else:
+        run = Session(config, Settings.from_json(received["settings"]))
+        run.receive(received)
+    config.pluginmanager.register(fixtures, "lockproof.fixtures")
+    config.pluginmanager.register(run, "lockproof.session")
 
 
 class Session:
-    """Hooks that exist only in a run with `--backend`."""
+    """Collects the chosen suites, gates the tests and judges their outcome. The same in every process."""
 
-    def __init__(self, config: pytest.Config) -> None:
+    def __init__(self, config: pytest.Config, settings: Settings) -> None:
         self.config = config
-        self.stack = ExitStack()
-        options = dict(item.split("=", 1) for item in config.getoption("--backend-opt"))
-        try:
-            self.specs = [s for spec in config.getoption("--backend") for s in resolve(spec, options)]
-        except SpecError as error:
-            raise pytest.UsageError(str(error)) from None
-        self.root = Path(str(files("lockproof.suites")))
+        self.settings = settings
+        self.redactor = Redactor()
+        self.backends: list[Backend] = []
+        self.expectations: Sequence[Expectation] = ()
+        self.run: Mapping[str, Any] = {}
+        self.described: dict[str, Mapping[str, Any]] = {}
+        self.folder = Path()
+        self.shown_folder = ""
+        self.entries: dict[str, gating.Entry] = {}
+        self.out_of_scope = 0
+        self.narrowed = ""
+        config.option.continue_on_collection_errors = True
+        self.choose_files()
+
+    def choose_files(self) -> None:
+        """The chosen suites' files, unless paths were given. A folder of the suites that is given
+        stands for its files, so that the host project's ini settings do not apply to it."""
+        config, settings = self.config, self.settings
+        suites = settings.suite or DEFAULT_SUITES
+        narrowings = []
         if config.args_source is not pytest.Config.ArgsSource.ARGS:
-            names = (config.getoption("--backend-suite") or ",".join(DEFAULT_SUITES)).split(",")
-            config.args = [str(p) for n in names for p in sorted((self.root / n).glob("test_*.py"))]
-        from lockproof.plugin import fixtures
+            config.args = [str(path) for path in suite_files(suites)]
+        else:
+            expanded: list[str] = []
+            for arg in config.args:
+                folder = Path(arg).resolve()
+                if folder == suite_root():
+                    expanded += [str(path) for path in suite_files(suites)]
+                elif folder.is_dir() and folder.parent == suite_root():
+                    expanded += [str(path) for path in suite_files([folder.name])]
+                else:
+                    expanded.append(arg)
+            if not {str(path) for path in suite_files(suites)} <= set(expanded):
+                shown = [self.shown(arg) for arg in config.args]
+                narrowings.append(f"only {', '.join(shown)} was run")
+            config.args = expanded
+        if set(suites) < set(DEFAULT_SUITES):
+            narrowings.append(f"only suite {', '.join(suites)} was run")
+        if settings.req:
+            narrowings.append(f"only requirements {', '.join(settings.req)} were run")
+        if settings.tier == "smoke":
+            narrowings.append("only tier smoke was run")
+        self.narrowed = "; ".join(narrowings)
 
-        config.pluginmanager.register(fixtures, "lockproof.fixtures")
-        self.backends = [self.start(spec) for spec in self.specs]
+    def shown(self, arg: str) -> str:
+        path, found, rest = arg.partition("::")
+        return f"{canonical(Path(path).resolve()) or path}{found}{rest}"
 
-    def start(self, spec: BackendSpec) -> Backend:
-        extra = self.stack.enter_context(spec.provision())
-        driver = spec.factory()({**spec.options, **extra})
-        return Backend(spec.id, driver, driver.capabilities(), self.config.getoption("--backend-timeout"))
+    def receive(self, data: Mapping[str, Any], drivers: Sequence[Driver] = ()) -> None:
+        """Takes over what the controller found out; in the controller's own process with its drivers."""
+        services = [Service.from_json(service) for service in data["services"]]
+        self.folder = Path(data["folder"])
+        self.shown_folder = data["shown_folder"]
+        self.run = data["run"]
+        self.described = {described["id"]: described for described in data["described"]}
+        self.expectations = load_json(data["expectations"])
+        self.redactor.values.update(data["secrets"])
+        ready = dict(zip((service.id for service in services), drivers, strict=False))
+        self.backends = [self.backend(service, ready.get(service.id)) for service in services]
+
+    def backend(self, service: Service, driver: Driver | None) -> Backend:
+        return Backend(
+            id=service.id,
+            declared=Capabilities(service.declared),
+            capabilities=service.effective,
+            timeout=self.settings.timeout,
+            seed=self.settings.seed,
+            clients=self.settings.clients,
+            keep=self.settings.keep,
+            histories=self.folder / HISTORIES,
+            connect=service.connect if driver is None else lambda: driver,
+        )
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_pycollect_makemodule(self, module_path: Path, parent: Any) -> pytest.Module | None:
-        if self.root not in module_path.parents:
-            return None
-        nodeid = f"suites/{module_path.relative_to(self.root).as_posix()}"
-        return SuiteModule.from_parent(parent, path=module_path, nodeid=nodeid)
+        nodeid = canonical(module_path)
+        return SuiteModule.from_parent(parent, path=module_path, nodeid=nodeid) if nodeid else None
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        if metafunc.definition.getparent(SuiteModule) is not None and "backend" not in metafunc.fixturenames:
+            metafunc.fixturenames.append("backend")  # every test of a suite runs on every backend
         if "backend" in metafunc.fixturenames:
             metafunc.parametrize("backend", self.backends, ids=[b.id for b in self.backends], scope="session")
 
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None, None, None]:
+        kept, dropped = [], []
         for item in items:
-            backend = getattr(item, "callspec", None) and item.callspec.params.get("backend")  # type: ignore[attr-defined]
-            if not backend:
-                continue
-            cited = [name for mark in item.iter_markers("requirement") for name in mark.args]
-            wanted = {requirements()[name].capability for name in cited}
-            wanted |= {name for mark in item.iter_markers("needs") for name in mark.args}
-            missing = sorted(wanted - backend.capabilities)
-            if missing:
-                item.add_marker(pytest.mark.skip(reason=f"not declared: {', '.join(missing)}"))
+            backend = gating.backend_of(item)
+            if backend is None:
+                kept.append(item)
+            elif gating.in_scope(item, self.settings):
+                kept.append(item)
+                self.entries[item.nodeid] = gating.entry(item, backend)
+            else:
+                dropped.append(item)
+        self.out_of_scope = len(dropped)
+        for lost in gating.missing(items, self.config.args, self.backends):
+            self.entries[lost["id"]] = lost
+        if dropped:
+            items[:] = kept
+            self.config.hook.pytest_deselected(items=dropped)
+        yield
 
-    def pytest_unconfigure(self) -> Iterator[None] | None:
-        self.stack.close()
-        return None
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        remaining = {item.nodeid for item in session.items}
+        for name, entry in self.entries.items():
+            if name not in remaining and entry["state"] != "error":
+                entry["state"], entry["reason"] = "not-run", "deselected"
+        manifest = {
+            "tests": list(self.entries.values()),
+            "out_of_scope": self.out_of_scope,
+            "narrowed": self.narrowed,
+            "unmatched": unmatched(self.expectations, list(self.entries.values())),
+        }
+        if hasattr(self.config, "workerinput"):
+            written = self.folder / f"{MANIFEST}.{os.getpid()}"
+            written.write_text(json.dumps(manifest), encoding="utf-8")
+            written.replace(self.folder / MANIFEST)  # the same from every worker; whole at any time
+        else:
+            self.config.pluginmanager.getplugin("lockproof.controller").expect(manifest)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        entry = self.entries.get(item.nodeid)
+        if entry is not None and entry["state"] in {"skip", "disabled"}:
+            raise pytest.skip.Exception(entry["reason"], _use_item_location=True)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        entry, backend = self.entries.get(item.nodeid), gating.backend_of(item)
+        if entry is None or backend is None:
+            return report
+        raised = call.excinfo.value if call.excinfo is not None else None
+        expected = [
+            e
+            for e in self.expectations
+            if e.covers(entry["test"], entry["id"], entry["requirements"], entry["backend"])
+        ]
+        broke = report.failed
+        status, reason = judge(report, raised, entry, expected)
+        reason = self.redactor.text(reason)
+        result: dict[str, Any] = {"status": status, "reason": reason, "failure": None}
+        if broke and status in FAILED:
+            result["failure"] = failure(item, report, raised, entry, backend, self.redactor)
+        report.lockproof = result  # type: ignore[attr-defined]
+        self.show(item, report, entry, result)
+        return report
+
+    def show(
+        self, item: pytest.Item, report: pytest.TestReport, entry: gating.Entry, result: dict[str, Any]
+    ) -> None:
+        """What pytest prints of the report: a card for a suite's test, nothing secret for any test."""
+        report.sections = [(title, self.redactor.text(text)) for title, text in report.sections]
+        if result["status"] in {"xfail", "not-run"}:
+            line = f"{result['status']}: {result['reason']}"
+            report.longrepr = (str(item.path), (item.location[1] or 0) + 1, line)
+            if result["status"] == "xfail":
+                report.wasxfail = result["reason"]  # type: ignore[attr-defined]
+        elif result["failure"] is not None and report.failed:
+            lines = card({**entry, **result}, self.run, self.described[entry["backend"]], self.shown_folder)
+            short = item.getparent(SuiteModule) is not None and self.config.getoption("tbstyle") == "auto"
+            trace = "" if short else self.redactor.text(report.longreprtext) + "\n\n"
+            report.longrepr = trace + "\n".join(lines)
+        elif result["status"] == "xpass":
+            report.longrepr = result["reason"]
+        elif report.failed and report.longrepr is not None:
+            report.longrepr = self.redactor.text(report.longreprtext)

@@ -1,0 +1,54 @@
+"""Reports: everything that is written about a run is derived from its events."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lockproof.report.build import build, schema
+from lockproof.report.events import EventError, EventLog, read_events
+from lockproof.report.folder import EVENTS, HISTORIES
+from lockproof.report.junit import junit
+from lockproof.report.markdown import markdown
+
+__all__ = [
+    "EventError",
+    "EventLog",
+    "build",
+    "junit",
+    "markdown",
+    "publish",
+    "read_events",
+    "render",
+    "schema",
+]
+
+
+def publish(events: Sequence[Mapping[str, Any]], folder: Path, shown: str) -> dict[str, Any]:
+    """Writes `report.json`, `junit.xml` and `report.md` into a run folder and returns the report.
+
+    `shown` is how the texts name the folder. `report.md` is appended to the file that
+    `$GITHUB_STEP_SUMMARY` names, where set.
+    """
+    report = build(events, folder / HISTORIES)
+    text = json.dumps(report, ensure_ascii=False, indent=1)
+    (folder / "report.json").write_text(f"{text}\n", encoding="utf-8")
+    (folder / "junit.xml").write_text(junit(report, shown), encoding="utf-8")
+    page = markdown(report, shown)
+    (folder / "report.md").write_text(page, encoding="utf-8")
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if summary:
+        with Path(summary).open("a", encoding="utf-8") as target:
+            target.write(page)
+    return report
+
+
+def render(folder: Path) -> dict[str, Any]:
+    """Derives the reports of a run folder again from its events, finished or not.
+
+    Raises `EventError` when its events are not readable.
+    """
+    return publish(read_events(folder / EVENTS), folder, str(folder))

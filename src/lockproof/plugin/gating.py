@@ -1,0 +1,106 @@
+"""Which of the collected tests run, and why the others do not. Nothing leaves the list silently."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lockproof.plugin.collect import SuiteModule, canonical, declared_tests
+from lockproof.plugin.expectations import matches
+from lockproof.plugin.fixtures import Backend
+from lockproof.plugin.options import TIERS, Settings
+from lockproof.spec import requirements
+
+Entry = dict[str, Any]
+
+
+def backend_of(item: pytest.Item) -> Backend | None:
+    """The backend that a test runs on; `None` for a test that has nothing to do with us."""
+    callspec = getattr(item, "callspec", None)
+    found = callspec.params.get("backend") if callspec is not None else None
+    return found if isinstance(found, Backend) else None
+
+
+def cited(item: pytest.Item) -> list[str]:
+    """The requirements that a test cites. Raises `pytest.UsageError` for one that is not there."""
+    found = list(dict.fromkeys(name for mark in item.iter_markers("requirement") for name in mark.args))
+    for name in found:
+        if name not in requirements():
+            raise pytest.UsageError(f"{item.nodeid} cites {name}, which is not in the registry")
+    return found
+
+
+def entry(item: pytest.Item, backend: Backend) -> Entry:
+    """What the manifest says of a test: plain data. `state` is `run`, `skip` or `disabled`."""
+    names = cited(item)
+    wanted = {requirements()[name].capability for name in names}
+    wanted |= {name for mark in item.iter_markers("needs") for name in mark.args}
+    absent = sorted(wanted - backend.declared)
+    disabled = sorted(wanted - backend.capabilities - set(absent))
+    state, reason = "run", ""
+    if absent:
+        state, reason = "skip", f"not declared: {', '.join(absent)}"
+    elif disabled:
+        state, reason = "disabled", f"switched off by --backend-without: {', '.join(disabled)}"
+    documentation = (getattr(getattr(item, "function", None), "__doc__", None) or "").strip()
+    return {
+        "id": item.nodeid,
+        "test": without_backend(item, backend),
+        "backend": backend.id,
+        "requirements": names,
+        "sentence": documentation.splitlines()[0] if documentation else "",
+        "state": state,
+        "reason": reason,
+    }
+
+
+def without_backend(item: pytest.Item, backend: Backend) -> str:
+    """The test's id without the backend, the same for all backends."""
+    callspec: Any = getattr(item, "callspec", None)
+    rest = callspec.id.removeprefix(backend.id).removeprefix("-") if callspec is not None else ""
+    head = item.nodeid.removesuffix(f"[{callspec.id}]") if callspec is not None else item.nodeid
+    return f"{head}[{rest}]" if rest else head
+
+
+def in_scope(item: pytest.Item, settings: Settings) -> bool:
+    """Whether the chosen tier and requirements ask for the test."""
+    mark = item.get_closest_marker("tier")
+    first = mark.args[0] if mark else "default"
+    if TIERS.index(first) > TIERS.index(settings.tier):
+        return False
+    patterns = settings.req
+    return not patterns or any(matches(p, name) for p in patterns for name in cited(item))
+
+
+def missing(items: Sequence[pytest.Item], args: Sequence[str], backends: Sequence[Backend]) -> list[Entry]:
+    """Tests that the chosen suite files declare and that were not collected, as errors.
+
+    Looks at files that were asked for as a whole; a file that fails to import is one of them.
+    """
+    whole = {name for arg in args if "::" not in arg and (name := _canonical(arg)) is not None}
+    seen = {
+        f"{item.nodeid.partition('::')[0]}::{getattr(item, 'originalname', item.name)}"
+        for item in items
+        if item.getparent(SuiteModule) is not None
+    }
+    return [
+        {
+            "id": f"{test.id}[{backend.id}]",
+            "test": test.id,
+            "backend": backend.id,
+            "requirements": [name for name in test.requirements if name in requirements()],
+            "sentence": test.sentence,
+            "state": "error",
+            "reason": f"{test.file} declares the test, but it was not collected",
+        }
+        for test in declared_tests()
+        if test.file in whole and test.id not in seen
+        for backend in backends
+    ]
+
+
+def _canonical(arg: str) -> str | None:
+    return canonical(Path(arg).resolve())

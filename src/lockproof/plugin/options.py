@@ -1,0 +1,258 @@
+"""The options of a run: command line, then environment (`LOCKPROOF_*`), then `lockproof.toml`."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import secrets
+import shlex
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from lockproof.plugin.collect import SUITES, suite_root
+
+TIERS = ("smoke", "default", "full", "soak")
+FILE = "lockproof.toml"
+ENVIRONMENT = "LOCKPROOF_"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option: `--backend-NAME`, `LOCKPROOF_NAME`, and key `NAME` of `lockproof.toml`.
+
+    `kind`: `text`, `integer`, `seconds`, `flag`, `list` (repeatable, comma-separated) or
+    `pairs` (repeatable `KEY=VALUE`; a table in the file).
+    """
+
+    name: str
+    help: str
+    metavar: str = "TEXT"
+    kind: str = "text"
+
+    @property
+    def dest(self) -> str:
+        return f"lockproof_{self.name}"
+
+
+OPTIONS = (
+    Option("opt", "option for the driver; with several backends NAME.KEY=VALUE", "KEY=VALUE", "pairs"),
+    Option("suite", f"suites to run, comma-separated ({', '.join(SUITES)})", "NAMES", "list"),
+    Option("req", "run only tests of these requirements, for example 'LOCK-*'", "PATTERN", "list"),
+    Option("tier", f"how much to run: {', '.join(TIERS)} (default: default)", "TIER"),
+    Option("without", "treat a declared capability as switched off; its tests are `disabled`", "CAP", "list"),
+    Option("expect", "TOML file of expected failures", "FILE"),
+    Option("seed", "seed of everything random in the tests (default: a fresh one)", "N", "integer"),
+    Option("clients", "how many clients the concurrent tests use", "N", "integer"),
+    Option("report", "run folder (default: a new one under .lockproof/)", "DIR"),
+    Option("postgres", "a Postgres to use instead of starting one", "DSN"),
+    Option("timeout", "deadline of one call (default: 30)", "SECONDS", "seconds"),
+    Option("keep", "leave what the tests made in the backend", kind="flag"),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of a run after precedence; plain data, so that it can be sent to a worker."""
+
+    backends: Sequence[str]
+    opt: Sequence[str] = ()
+    suite: Sequence[str] = ()
+    req: Sequence[str] = ()
+    tier: str = "default"
+    without: Sequence[str] = ()
+    expect: str | None = None
+    seed: int = 0
+    clients: int | None = None
+    report: str | None = None
+    postgres: str | None = None
+    timeout: float = 30.0
+    keep: bool = False
+    unknown_variables: Sequence[str] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        return cls(**{field.name: document[field.name] for field in fields(cls)})
+
+
+def hide_values(namespace: argparse.Namespace, args: Sequence[str]) -> None:
+    """Keeps the value of a separate `--backend VALUE` from being taken for a test path while the
+    initial conftests are looked for, when our options are not registered yet."""
+    names = {"--backend", *(f"--backend-{option.name}" for option in OPTIONS if option.kind != "flag")}
+    values = {value for name, value in zip(args, args[1:], strict=False) if name in names}
+    namespace.file_or_dir = [path for path in namespace.file_or_dir if path not in values]
+
+
+def taken(config: pytest.Config, parser: pytest.Parser) -> bool:
+    """Whether somebody else has defined one of our options.
+
+    pytest keeps the names in the parser since 9, in the config before; neither shows them otherwise.
+    """
+    names = {*getattr(parser, "_opt2dest", ()), *getattr(config, "_opt2dest", ())}
+    return not names.isdisjoint({"--backend", *(f"--backend-{option.name}" for option in OPTIONS)})
+
+
+def register(parser: pytest.Parser) -> None:
+    """Adds the options to the command line. Defaults are left out: a worker's come with its input."""
+    group = parser.getgroup("lockproof", "state backend conformance (lockproof)")
+    group.addoption(
+        "--backend",
+        action="append",
+        dest="lockproof_backend",
+        metavar="SPEC",
+        default=[],
+        help="state backend to certify: a name, py:MODULE:FACTORY or http:URL; repeatable",
+    )
+    for option in OPTIONS:
+        name = f"--backend-{option.name}"
+        if option.kind == "flag":
+            group.addoption(name, action="store_true", default=None, dest=option.dest, help=option.help)
+        else:
+            action = "append" if option.kind in {"list", "pairs"} else "store"
+            group.addoption(
+                name, action=action, dest=option.dest, metavar=option.metavar, default=None, help=option.help
+            )
+
+
+def installed_paths(args: Sequence[str]) -> list[str]:
+    """`args` with every printed id (`suites/locks/test_x.py::test_y[…]`) that is no path of the
+    working directory replaced by the path of the installed file, so that ids can be pasted anywhere."""
+    mapped = []
+    for arg in args:
+        path, found, rest = arg.partition("::")
+        if path.startswith("suites/") and not Path(path).exists():
+            installed = suite_root() / path.removeprefix("suites/")
+            if installed.exists():
+                arg = f"{installed}{found}{rest}"
+        mapped.append(arg)
+    return mapped
+
+
+def read(config: pytest.Config) -> Settings | None:
+    """The settings of this run, `None` without `--backend`. Raises `pytest.UsageError`."""
+    given = {option.name: getattr(config.option, option.dest, None) for option in OPTIONS}
+    backends = tuple(config.option.lockproof_backend)
+    if not backends:
+        for name, value in given.items():
+            if value is not None:
+                raise pytest.UsageError(f"--backend-{name} does nothing without --backend=SPEC")
+        return None
+    values: dict[str, Any] = {}
+    values.update(_from_file(config.invocation_params.dir / FILE))
+    values.update(_from_environment(os.environ))
+    values.update(_from_command_line(given))
+    values.setdefault("seed", secrets.randbelow(1 << 31))
+    if values.get("tier", "default") not in TIERS:
+        raise pytest.UsageError(f"no tier named {values['tier']!r}: choose one of {', '.join(TIERS)}")
+    if values.get("clients") is not None and values["clients"] < 2:
+        raise pytest.UsageError("--backend-clients needs at least 2")
+    if values.get("timeout", 1.0) <= 0:
+        raise pytest.UsageError("--backend-timeout needs a positive number of seconds")
+    for name in values.get("suite", ()):
+        if name not in SUITES:
+            raise pytest.UsageError(f"no suite named {name!r}{_near(name, SUITES)}: {', '.join(SUITES)}")
+    return Settings(backends, unknown_variables=unknown_variables(os.environ), **values)
+
+
+def unknown_variables(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Variables that look like ours and are not: a typo must not pass unseen."""
+    known = {ENVIRONMENT + option.name.upper() for option in OPTIONS}
+    return tuple(sorted(name for name in environ if name.startswith(ENVIRONMENT) and name not in known))
+
+
+def _from_command_line(given: Mapping[str, Any]) -> dict[str, Any]:
+    values = {}
+    for option in OPTIONS:
+        value = given[option.name]
+        if value is None:
+            continue
+        where = f"--backend-{option.name}"
+        if option.kind == "list":
+            value = ",".join(value)
+        values[option.name] = tuple(value) if option.kind == "pairs" else _convert(option, value, where)
+    return values
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    values = {}
+    for option in OPTIONS:
+        name = ENVIRONMENT + option.name.upper()
+        if environ.get(name):
+            values[option.name] = _convert(option, environ[name], name)
+    return values
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as failure:
+        raise pytest.UsageError(f"{path.name}: {failure}") from None
+    known = {option.name: option for option in OPTIONS}
+    values = {}
+    for name, value in document.items():
+        if name == "backend":
+            raise pytest.UsageError(f"{path.name}: `backend` is given on the command line only")
+        if name not in known:
+            hint = _near(name, known)
+            raise pytest.UsageError(f"{path.name}: unknown key {name!r}{hint}; known: {', '.join(known)}")
+        values[name] = _convert_toml(known[name], value, f"{path.name}: {name}")
+    return values
+
+
+def _convert_toml(option: Option, value: Any, where: str) -> Any:
+    if option.kind == "pairs":
+        if not isinstance(value, dict):
+            raise pytest.UsageError(f"{where} must be a table of driver options")
+        return tuple(_pairs(value))
+    if option.kind == "list":
+        items = value if isinstance(value, list) else [value]
+        if not all(isinstance(item, str) for item in items):
+            raise pytest.UsageError(f"{where} must be text or a list of text")
+        return tuple(items)
+    kinds: dict[str, Any] = {"integer": int, "seconds": (int, float), "flag": bool, "text": str}
+    if not isinstance(value, kinds[option.kind]) or (isinstance(value, bool) and option.kind != "flag"):
+        raise pytest.UsageError(f"{where} must be of kind {option.kind}, not {value!r}")
+    return float(value) if option.kind == "seconds" else value
+
+
+def _pairs(table: Mapping[str, Any], prefix: str = "") -> list[str]:
+    pairs = []
+    for name, value in table.items():
+        if isinstance(value, dict):
+            pairs += _pairs(value, f"{prefix}{name}.")
+        else:
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            pairs.append(f"{prefix}{name}={text}")
+    return pairs
+
+
+def _convert(option: Option, text: Any, where: str) -> Any:
+    if option.kind == "flag":
+        if text is True:
+            return True
+        if str(text).lower() not in {"1", "true", "yes", "on", "0", "false", "no", "off"}:
+            raise pytest.UsageError(f"{where} must be true or false, not {text!r}")
+        return str(text).lower() in {"1", "true", "yes", "on"}
+    if option.kind == "list":
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if option.kind == "pairs":
+        return tuple(shlex.split(text))
+    try:
+        return {"integer": int, "seconds": float, "text": str}[option.kind](text)
+    except ValueError:
+        raise pytest.UsageError(f"{where} must be a number, not {text!r}") from None
+
+
+def _near(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""

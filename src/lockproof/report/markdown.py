@@ -1,0 +1,104 @@
+"""`report.md`: the report as a page of GitHub Markdown, and the lines that a terminal shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lockproof.report.card import card
+from lockproof.report.status import BAD, STATUSES
+from lockproof.spec import requirements
+
+MARKS = {"pass": "✔", "fail": "✘", "xpass": "✘", "xfail": "✘", "error": "!", "unknown": "?", "flaky": "~"}
+
+
+def verdict_line(backend: Mapping[str, Any]) -> str:
+    """`databricks:lakebase (fake): CONFORMANT  58/58 MUST  12/12 SHOULD  4 do not apply`."""
+    found = backend["verdict"]
+    levels = [
+        f"{found[level]['met']}/{found[level]['applicable']} {level.upper()}"
+        for level in ("must", "should", "may")
+        if found[level]["applicable"]
+    ]
+    idle = sum(found[level]["inapplicable"] for level in ("must", "should", "may"))
+    levels += [f"{idle} not applicable"] if idle else []
+    reasons = f"  ({shortened(found['reasons'])})" if found["reasons"] else ""
+    return f"{backend['id']} ({backend['target']}): {found['result'].upper()}  {', '.join(levels)}{reasons}"
+
+
+def counts_line(backend: Mapping[str, Any]) -> str:
+    """`96 tests: 90 pass, 6 skip`."""
+    counts = backend["counts"]
+    parts = [f"{counts[status]} {status}" for status in ("pass", *STATUSES) if counts[status]]
+    return f"{sum(counts.values())} tests: {', '.join(dict.fromkeys(parts)) or 'none'}"
+
+
+def shortened(reasons: Sequence[str], longest: int = 160) -> str:
+    """The reasons in one line of bearable length; the report has them in full."""
+    text = "; ".join(reasons)
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def markdown(report: Mapping[str, Any], folder: str) -> str:
+    """The whole page. The first line says of every backend what kind of target it is."""
+    run = report["run"]
+    heads = [f"{b['id']} on a {b['target']} target: {b['verdict']['result']}" for b in report["backends"]]
+    lines = [f"# lockproof: {'; '.join(heads)}", ""]
+    lines += [] if run["complete"] else ["**The run did not finish; this report is what it left.**", ""]
+    lines += [
+        f"Suite {report['suite']['version']}, tier {run['tier']}, seed {run['seed']}, "
+        f"started {run['started']}, Python {run['python']} on {run['platform']}.",
+        "",
+        "```",
+        " ".join(run["argv"]),
+        "```",
+    ]
+    for backend in report["backends"]:
+        lines += ["", *_backend(backend, run, folder)]
+    return "\n".join(lines) + "\n"
+
+
+def _backend(backend: Mapping[str, Any], run: Mapping[str, Any], folder: str) -> list[str]:
+    driver, found = backend["driver"], backend["verdict"]
+    lines = [
+        f"## {backend['id']} ({backend['target']})",
+        "",
+        f"**{verdict_line(backend)}**",
+        "",
+        f"Driver {driver['name']} {driver['version']}"
+        + (f", {driver['implementation']}" if driver["implementation"] else "")
+        + f". {counts_line(backend)}.",
+        "",
+    ]
+    lines += [f"- {reason}" for reason in found["reasons"]]
+    lines += [f"- Capabilities: {', '.join(backend['capabilities']['declared']) or 'none'}"]
+    if backend["capabilities"]["disabled"]:
+        lines.append(f"- Switched off: {', '.join(backend['capabilities']['disabled'])}")
+    failed = [r for r in backend["results"] if r["failure"] and r["status"] in {*BAD, "xfail", "flaky"}]
+    for result in failed:
+        lines += ["", f"### {result['status']}: {result['summary'] or result['test']}", "", "```"]
+        lines += [*card(result, run, backend, folder), "```"]
+    others = [r for r in backend["results"] if r["status"] != "pass" and r not in failed]
+    if others:
+        lines += ["", "| test | status | reason |", "|---|---|---|"]
+        lines += [f"| `{r['test']}` | {r['status']} | {_cell(r['reason'])} |" for r in others]
+    if backend["requirements"]:
+        lines += ["", "<details><summary>Requirements</summary>", "", "| | id | level | text | tests |"]
+        lines += ["|---|---|---|---|---|"]
+        for rolled in backend["requirements"]:
+            mark = MARKS.get(rolled["status"], "–")
+            text = _cell(requirements()[rolled["id"]].text)
+            lines.append(
+                f"| {mark} {rolled['status']} | {rolled['id']} | {rolled['level']} | {text} | {len(rolled['tests'])} |"
+            )
+        lines += ["", "</details>"]
+    if backend["latency"]:
+        lines += ["", "| call | n | p50 ms | p95 ms | p99 ms |", "|---|---|---|---|---|"]
+        lines += [
+            f"| {x['op']} | {x['n']} | {x['p50']} | {x['p95']} | {x['p99']} |" for x in backend["latency"]
+        ]
+    return lines
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
