@@ -24,7 +24,8 @@ class Backend:
 
     `capabilities` are those declared and not switched off; `timeout` is the deadline of one call in
     seconds; `seed` is the run's; `clients` is what `--backend-clients` asked for, `None` where a test
-    should take its own number; `histories` is the folder that histories go to.
+    should take its own number; `histories` is the folder that histories go to. `connect` makes a driver
+    in any process (it pickles); `ready` is the one that this process has already.
     """
 
     id: str
@@ -36,11 +37,12 @@ class Backend:
     keep: bool
     histories: Path
     connect: Callable[[], Driver]
+    ready: Driver | None = None
 
     @cached_property
     def driver(self) -> Driver:
         """The driver of this process, made when first asked for."""
-        return self.connect()
+        return self.ready or self.connect()
 
     def __repr__(self) -> str:
         return self.id

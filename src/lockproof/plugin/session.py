@@ -119,7 +119,8 @@ class Session:
             clients=self.settings.clients,
             keep=self.settings.keep,
             histories=self.folder / HISTORIES,
-            connect=service.connect if driver is None else lambda: driver,
+            connect=service.connect,
+            ready=driver,
         )
 
     @pytest.hookimpl(tryfirst=True)
@@ -211,7 +212,7 @@ class Session:
             line = f"{result['status']}: {result['reason']}"
             report.longrepr = (str(item.path), (item.location[1] or 0) + 1, line)
             if result["status"] == "xfail":
-                report.wasxfail = result["reason"]  # type: ignore[attr-defined]
+                report.wasxfail = result["reason"]
         elif result["failure"] is not None and report.failed:
             lines = card({**entry, **result}, self.run, self.described[entry["backend"]], self.shown_folder)
             short = item.getparent(SuiteModule) is not None and self.config.getoption("tbstyle") == "auto"
