@@ -8,10 +8,10 @@ errors of a real socket.
 
 from __future__ import annotations
 
+import http.client
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import RemoteDisconnected
 from io import BytesIO
 from typing import Any
 from urllib.parse import urlsplit
@@ -75,7 +75,8 @@ def _send(
     answer = workspace.handle(asked)
     if answer.drop:
         cause = ProtocolError(
-            "Connection aborted.", RemoteDisconnected("Remote end closed connection without response")
+            "Connection aborted.",
+            http.client.RemoteDisconnected("Remote end closed connection without response"),
         )
         raise requests.ConnectionError(cause, request=request)
     response = self.build_response(request, _raw(asked.method, answer))
@@ -94,6 +95,7 @@ def _raw(method: str, answer: Response) -> HTTPResponse:
         body=BytesIO(answer.body[:cut]),
         headers=headers,
         status=answer.status,
+        reason=http.client.responses.get(answer.status),
         preload_content=False,
         enforce_content_length=True,
         request_method=method,
