@@ -128,10 +128,10 @@ class Controller:
 
     def stop_on_termination(self) -> None:
         """A polite kill stops the run as Ctrl-C does, so that nothing that was started stays behind."""
-        if threading.current_thread() is threading.main_thread():
-            if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-                signal.signal(signal.SIGTERM, signal.default_int_handler)
-                self.stack.callback(signal.signal, signal.SIGTERM, signal.SIG_DFL)
+        alone = threading.current_thread() is threading.main_thread()
+        if alone and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            self.stack.callback(signal.signal, signal.SIGTERM, signal.SIG_DFL)
 
     def pytest_report_header(self) -> list[str]:
         lines = terminal.header(self.sent["described"], self.run.settings, self.sent["shown_folder"])

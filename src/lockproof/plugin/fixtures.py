@@ -67,7 +67,13 @@ def rng(backend: Backend, request: pytest.FixtureRequest) -> random.Random:
 def history(backend: Backend, request: pytest.FixtureRequest) -> Iterator[HistoryWriter]:
     """The history of this test: every call of every client of its scopes."""
     test = request.node.nodeid
-    header = {"test": test, "backend": backend.id, "seed": backend.seed, "clients": backend.clients}
+    header = {
+        "test": test,
+        "backend": backend.id,
+        "capabilities": sorted(backend.capabilities),
+        "seed": backend.seed,
+        "clients": backend.clients,
+    }
     with HistoryWriter(header, backend.histories / history_name(test)) as writer:
         yield writer
 

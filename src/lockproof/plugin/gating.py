@@ -25,23 +25,23 @@ def backend_of(item: pytest.Item) -> Backend | None:
 
 
 def cited(item: pytest.Item) -> list[str]:
-    """The requirements that a test cites. Raises `pytest.UsageError` for one that is not there."""
-    found = list(dict.fromkeys(name for mark in item.iter_markers("requirement") for name in mark.args))
-    for name in found:
-        if name not in requirements():
-            raise pytest.UsageError(f"{item.nodeid} cites {name}, which is not in the registry")
-    return found
+    """The requirements that a test cites, each once."""
+    return list(dict.fromkeys(name for mark in item.iter_markers("requirement") for name in mark.args))
 
 
 def entry(item: pytest.Item, backend: Backend) -> Entry:
-    """What the manifest says of a test: plain data. `state` is `run`, `skip` or `disabled`."""
-    names = cited(item)
+    """What the manifest says of a test: plain data. `state` is `run`, `skip`, `disabled` or `broken`
+    (it cites what is not in the registry)."""
+    names = [name for name in cited(item) if name in requirements()]
+    strange = [name for name in cited(item) if name not in requirements()]
     wanted = {requirements()[name].capability for name in names}
     wanted |= {name for mark in item.iter_markers("needs") for name in mark.args}
     absent = sorted(wanted - backend.declared)
     disabled = sorted(wanted - backend.capabilities - set(absent))
     state, reason = "run", ""
-    if absent:
+    if strange:
+        state, reason = "broken", f"cites {', '.join(strange)}, which is not in the registry"
+    elif absent:
         state, reason = "skip", f"not declared: {', '.join(absent)}"
     elif disabled:
         state, reason = "disabled", f"switched off by --backend-without: {', '.join(disabled)}"

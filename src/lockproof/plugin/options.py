@@ -10,6 +10,7 @@ import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -87,7 +88,7 @@ def hide_values(namespace: argparse.Namespace, args: Sequence[str]) -> None:
     """Keeps the value of a separate `--backend VALUE` from being taken for a test path while the
     initial conftests are looked for, when our options are not registered yet."""
     names = {"--backend", *(f"--backend-{option.name}" for option in OPTIONS if option.kind != "flag")}
-    values = {value for name, value in zip(args, args[1:], strict=False) if name in names}
+    values = {value for name, value in pairwise(args) if name in names}
     namespace.file_or_dir = [path for path in namespace.file_or_dir if path not in values]
 
 

@@ -176,8 +176,11 @@ class Session:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         entry = self.entries.get(item.nodeid)
-        if entry is not None and entry["state"] in {"skip", "disabled"}:
-            raise pytest.skip.Exception(entry["reason"], _use_item_location=True)
+        if entry is None or entry["state"] == "run":
+            return
+        if entry["state"] == "broken":
+            raise LookupError(entry["reason"])
+        raise pytest.skip.Exception(entry["reason"], _use_item_location=True)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lockproof.plugin.options import Settings
 from lockproof.report.card import card
 from lockproof.report.markdown import counts_line, verdict_line
-from lockproof.report.status import STATUSES
 
 # status -> category of pytest's own counts, letter, word
 LETTERS = {
@@ -24,6 +24,8 @@ LETTERS = {
     "not-run": ("not-run", "n", "NOT-RUN"),
 }
 LISTED = 5
+COLORS = {"conformant": "green", "partial": "green", "nonconformant": "red", "inconclusive": "yellow"}
+QUIET = frozenset({"pass", "skip", "disabled", "not-run"})
 
 
 def letter(status: str) -> tuple[str, str, str]:
@@ -51,21 +53,18 @@ def applicable(manifest: Mapping[str, Any]) -> str:
     if not manifest:
         return ""
     states = [test["state"] for test in manifest["tests"]]
-    other = {name: states.count(name) for name in STATUSES if states.count(name)}
-    parts = [f"{count} {name}" for name, count in other.items()]
+    parts = [f"{count} {name}" for name, count in Counter(states).items() if name != "run"]
     if manifest["out_of_scope"]:
         parts.append(f"{manifest['out_of_scope']} of other tiers or requirements")
     total = len(states) + manifest["out_of_scope"]
-    return f"lockproof: {states.count('run')} of {total} tests apply" + (
-        f" ({', '.join(parts)})" if parts else ""
-    )
+    why = f" ({', '.join(parts)})" if parts else ""
+    return f"lockproof: {states.count('run')} of {total} tests apply{why}"
 
 
 def summary(reporter: Any, report: Mapping[str, Any], manifest: Mapping[str, Any], folder: str) -> None:
     """Counts, what was not met, what is unknown, and one verdict line for each backend."""
-    unknown = [
-        (b, r) for b in report["backends"] for r in b["results"] if r["status"] == "unknown" and r["failure"]
-    ]
+    failed = [(b, r) for b in report["backends"] for r in b["results"] if r["failure"]]
+    unknown = [(b, r) for b, r in failed if r["status"] == "unknown"]
     if unknown:
         reporter.section("UNKNOWN", sep="=")
         for backend, result in unknown[:LISTED]:
@@ -75,16 +74,11 @@ def summary(reporter: Any, report: Mapping[str, Any], manifest: Mapping[str, Any
         reporter.write_line("no test of a backend was collected: a usage error (exit code 4)")
     for backend in report["backends"]:
         reporter.write_line(f"{backend['id']}: {counts_line(backend)}")
-        unmet = [
-            r for r in backend["requirements"] if r["status"] not in {"pass", "skip", "disabled", "not-run"}
-        ]
+        unmet = [r for r in backend["requirements"] if r["status"] not in QUIET]
         for rolled in unmet[: 2 * LISTED]:
             reporter.write_line(f"  {rolled['status']:<8} {rolled['level']:<6} {rolled['id']}")
         if len(unmet) > 2 * LISTED:
             reporter.write_line(f"  and {len(unmet) - 2 * LISTED} more in report.md")
     for backend in report["backends"]:
-        good = backend["verdict"]["result"] in {"conformant", "partial"}
-        bad = backend["verdict"]["result"] == "nonconformant"
-        reporter.write_line(
-            verdict_line(backend), green=good, red=bad, yellow=not good and not bad, bold=True
-        )
+        color = COLORS[backend["verdict"]["result"]]
+        reporter.write_line(verdict_line(backend), bold=True, **{color: True})

@@ -86,11 +86,10 @@ def _backend(backend: Mapping[str, Any], run: Mapping[str, Any], folder: str) ->
         lines += ["", "<details><summary>Requirements</summary>", "", "| | id | level | text | tests |"]
         lines += ["|---|---|---|---|---|"]
         for rolled in backend["requirements"]:
-            mark = MARKS.get(rolled["status"], "–")
+            mark = MARKS.get(rolled["status"], "")
             text = _cell(requirements()[rolled["id"]].text)
-            lines.append(
-                f"| {mark} {rolled['status']} | {rolled['id']} | {rolled['level']} | {text} | {len(rolled['tests'])} |"
-            )
+            cells = [f"{mark} {rolled['status']}", rolled["id"], rolled["level"], text, len(rolled["tests"])]
+            lines.append(f"| {' | '.join(map(str, cells))} |")
         lines += ["", "</details>"]
     if backend["latency"]:
         lines += ["", "| call | n | p50 ms | p95 ms | p99 ms |", "|---|---|---|---|---|"]

@@ -68,9 +68,7 @@ def verdict(
         for level in ("MUST", "SHOULD")
     }
     uncited = [r["id"] for r in results if not r["requirements"] and r["status"] in VIOLATED]
-    undecided = [
-        f"{counts[status]} {status}" for status in STATUSES if status in UNDECIDED and counts[status]
-    ]
+    undecided = [f"{counts[name]} {name}" for name in STATUSES if name in UNDECIDED and counts[name]]
     if narrowed:
         undecided.append(narrowed)
     if not levels["must"]["met"]:
@@ -83,9 +81,12 @@ def verdict(
     if counts["disabled"]:
         short.append(f"{counts['disabled']} tests disabled by --backend-without")
     reasons = [f"MUST violated: {', '.join(violated['MUST'])}"] if violated["MUST"] else []
-    result = (
-        "nonconformant" if reasons else "inconclusive" if undecided else "partial" if short else "conformant"
-    )
+    if reasons:
+        result = "nonconformant"
+    elif undecided:
+        result = "inconclusive"
+    else:
+        result = "partial" if short else "conformant"
     return {"result": result, **levels, "reasons": [*reasons, *undecided, *short]}
 
 
