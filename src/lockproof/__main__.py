@@ -1,0 +1,5 @@
+"""`python -m lockproof` is the command `lockproof`."""
+
+from lockproof.cli import main
+
+main()

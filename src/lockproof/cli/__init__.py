@@ -1,0 +1,40 @@
+"""The command `lockproof`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+import lockproof
+from lockproof.cli.doctor import doctor
+from lockproof.cli.judge import check
+from lockproof.cli.look import explain, list_
+from lockproof.cli.run import run
+
+USAGE = 4  # as pytest's own usage errors
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(lockproof.__version__, prog_name="lockproof")
+def cli() -> None:
+    """Prove, or refute, that an OpenTofu/Terraform state backend is safe."""
+
+
+for command in (run, list_, explain, check, doctor):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Entry point. Bad input is one line and exit code 4."""
+    try:
+        code = cli.main(prog_name="lockproof", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as nothing:
+        click.echo(nothing.format_message(), err=True)
+        sys.exit(USAGE)
+    except click.ClickException as error:
+        click.echo(f"lockproof: {error.format_message()}", err=True)
+        sys.exit(USAGE)
+    except click.Abort:
+        sys.exit(130)
+    sys.exit(code or 0)
