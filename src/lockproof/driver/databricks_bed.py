@@ -6,8 +6,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import psycopg
+import requests
+from psycopg import sql
 
 from lockproof.fakes.databricks.control import FakeControl
 from lockproof.fakes.databricks.requestlog import LogEntry
@@ -90,10 +93,48 @@ class TestBed:
         """Connections to the scope's lock store whose statements are counted; give them to `client`."""
         return CountedConnections(self.scope.connect)
 
+    def connect(self) -> psycopg.Connection[Any]:
+        """A connection to the lock store as its administrator, in autocommit."""
+        connection = self.scope.connect()
+        connection.autocommit = True
+        return connection
+
+    def lock_table(self) -> str:
+        """The scope's lock table, quoted, with its schema."""
+        config = self.scope.config()
+        return sql.Identifier(config.lock_schema, config.lock_table).as_string()
+
+    def lock_rows(self) -> list[tuple[Any, ...]]:
+        """The rows of the lock table; none when there is no table."""
+        with self.connect() as connection:
+            try:
+                return connection.execute(f"SELECT * FROM {self.lock_table()}".encode()).fetchall()
+            except psycopg.errors.UndefinedTable:
+                return []
+
+    def end_lock_sessions(self) -> int:
+        """Ends every session that last spoke of the scope's lock table, as a suspended compute does.
+
+        Returns how many there were.
+        """
+        with self.connect() as connection:
+            ended = connection.execute(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE pid <> pg_backend_pid() AND position(%s in query) > 0",
+                [self.scope.lock_schema],
+            ).fetchone()
+        return int(ended[0]) if ended else 0
+
     def requests(self, since: int) -> list[LogEntry]:
         """The requests about this scope's volume after `since`, which `control.mark()` returned."""
         entries = self.control.requests(since=since)
         return [entry for entry in entries if self.root in entry.path or self.volume in entry.path]
+
+    def put_file(self, path: str, data: bytes) -> None:
+        """Puts a file at `path` of the volume, past the backend."""
+        url = f"{self.scope.driver.options['host']}/api/2.0/fs/files{quote(f'{self.root}/{path}')}"
+        headers = {"Authorization": f"Bearer {self.scope.driver.options['token']}"}
+        requests.put(url, data=data, headers=headers, timeout=30).raise_for_status()
 
     def principal(self, name: str, *privileges: str) -> str:
         """A principal with `privileges` on this volume (and those above it that they need); its token."""

@@ -1,0 +1,137 @@
+"""Locks in Lakebase: the table, lost replies, and computes that go to sleep."""
+
+import threading
+
+import psycopg
+import pytest
+
+from lockproof.driver import DriverError, Locked, LockInfo, LockMismatch, NotLocked
+from lockproof.driver.recorder import RecordedClient, RecordedScope
+from lockproof.spec import needs, requirement
+from lockproof.spec.statefile import document, tofu_bytes
+from lockproof.suites.databricks.special import LostReply, bed_of, special_client
+
+FIRST_INITS = 8
+
+
+@needs("test-bed")
+@requirement("DBX-LOCK-001")
+def test_table_that_may_not_be_made_is_asked_for(scope: RecordedScope) -> None:
+    """With create_lock_table = false the error prints the DDL; running it is all that is needed."""
+    bed = bed_of(scope)
+    client = special_client(scope, "alice", create_lock_table=False)
+    with pytest.raises(DriverError) as failure:
+        client.lock("default", LockInfo.new("alice"))
+    assert failure.value.definite
+    ddl = failure.value.message.partition("create it with: ")[2]
+    assert "PRIMARY KEY" in ddl
+    assert not bed.lock_rows()
+    with bed.connect() as connection:
+        connection.execute(ddl.encode())
+    lock_id = client.lock("default", LockInfo.new("alice"))
+    assert [row[1] for row in bed.lock_rows()] == [lock_id]
+
+
+@needs("test-bed")
+@requirement("DBX-LOCK-002")
+def test_many_first_users_make_the_table_once(scope: RecordedScope) -> None:
+    """Eight clients that lock for the first time at the same moment all succeed."""
+    clients = [special_client(scope, f"first-{number}") for number in range(FIRST_INITS)]
+    barrier = threading.Barrier(FIRST_INITS)
+    granted: list[str] = []
+    failures: list[Exception] = []
+
+    def begin(client: RecordedClient, workspace: str) -> None:
+        barrier.wait(30)
+        try:
+            granted.append(client.lock(workspace, LockInfo.new(client.who)))
+        except DriverError as error:
+            failures.append(error)
+
+    threads = [
+        threading.Thread(target=begin, args=(client, f"ws{number}")) for number, client in enumerate(clients)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert failures == []
+    assert len(set(granted)) == FIRST_INITS
+
+
+@needs("test-bed")
+@requirement("DBX-LOCK-003")
+def test_lost_reply_of_a_lock_is_made_good(scope: RecordedScope) -> None:
+    """The lock was taken and the reply lost: the caller gets its lock, not a refusal by itself."""
+    bed = bed_of(scope)
+    special_client(scope, "maker").lock("other", LockInfo.new("maker"))
+    losing = LostReply(bed.connect, "INSERT")
+    alice = special_client(scope, "alice", connect=losing)
+    info = LockInfo.new("alice")
+    lock_id = alice.lock("default", info)
+    assert losing.lost == 1
+    with pytest.raises(Locked) as refused:
+        special_client(scope, "bob").lock("default", LockInfo.new("bob"))
+    assert refused.value.holder is not None
+    assert refused.value.holder.ID == lock_id
+    alice.unlock("default", lock_id)
+
+
+@needs("test-bed")
+@requirement("DBX-LOCK-003")
+def test_lost_reply_of_an_unlock_is_made_good(scope: RecordedScope) -> None:
+    """The lock was released and the reply lost: the release succeeds, and the lock is free."""
+    bed = bed_of(scope)
+    losing = LostReply(bed.connect, "DELETE")
+    alice = special_client(scope, "alice", connect=losing)
+    lock_id = alice.lock("default", LockInfo.new("alice"))
+    alice.unlock("default", lock_id)
+    assert losing.lost == 1
+    bob = special_client(scope, "bob")
+    assert bob.lock("default", LockInfo.new("bob"))
+
+
+@needs("test-bed")
+@requirement("DBX-LOCK-004")
+def test_lock_outlives_the_sessions(scope: RecordedScope) -> None:
+    """A compute that is suspended ends every session: locks stay, and the holder goes on working."""
+    bed = bed_of(scope)
+    alice = special_client(scope, "alice")
+    lock_id = alice.lock("default", LockInfo.new("alice"))
+    assert bed.end_lock_sessions() >= 1
+    with pytest.raises(Locked):
+        special_client(scope, "bob").lock("default", LockInfo.new("bob"))
+    alice.put("default", tofu_bytes(document()), lock_id=lock_id)
+    assert bed.end_lock_sessions() >= 1
+    alice.unlock("default", lock_id)
+    assert bed.lock_rows() == []
+
+
+@needs("test-bed")
+@requirement("DBX-LOCK-005")
+def test_key_of_the_table_excludes_a_second_row(scope: RecordedScope) -> None:
+    """The database itself refuses a second row for one state, whoever inserts it."""
+    bed = bed_of(scope)
+    special_client(scope, "alice").lock("default", LockInfo.new("alice"))
+    table = bed.lock_table()
+    with bed.connect() as connection, pytest.raises(psycopg.errors.UniqueViolation):
+        connection.execute(f"INSERT INTO {table} SELECT * FROM {table}".encode())
+    assert len(bed.lock_rows()) == 1
+
+
+@needs("test-bed", "locking.fencing")
+@requirement("DBX-FENCE-001")
+@pytest.mark.parametrize("loss", ["released", "taken-over"])
+def test_write_without_the_lock_sends_nothing(scope: RecordedScope, loss: str) -> None:
+    """A write whose lock is gone is refused before a byte of it is sent."""
+    bed = bed_of(scope)
+    alice, bob = special_client(scope, "alice"), special_client(scope, "bob")
+    lock_id = alice.lock("default", LockInfo.new("alice"))
+    bob.unlock("default", lock_id)
+    if loss == "taken-over":
+        bob.lock("default", LockInfo.new("bob"))
+    mark = bed.control.mark()
+    with pytest.raises(DriverError) as refused:
+        alice.put("default", tofu_bytes(document()), lock_id=lock_id)
+    assert isinstance(refused.value, LockMismatch if loss == "taken-over" else NotLocked)
+    assert bed.requests(mark) == []

@@ -1,0 +1,53 @@
+"""What a call costs: requests to the workspace and statements to the lock store."""
+
+from lockproof.driver import LockInfo
+from lockproof.driver.recorder import RecordedScope
+from lockproof.spec import needs, requirement
+from lockproof.spec.statefile import document, tofu_bytes
+from lockproof.suites.databricks.special import bed_of, special_client
+
+
+@needs("test-bed")
+@requirement("DBX-COST-001")
+def test_read_is_one_request(scope: RecordedScope) -> None:
+    """A state, and an absent one, are read by one request."""
+    bed = bed_of(scope)
+    client = scope.client("alice")
+    client.put("default", tofu_bytes(document()))
+    mark = bed.control.mark()
+    client.get("default")
+    client.get("absent")
+    assert [(entry.method, entry.status) for entry in bed.requests(mark)] == [("GET", 200), ("GET", 404)]
+
+
+@needs("test-bed", "locking.fencing")
+@requirement("DBX-COST-002")
+def test_write_is_one_request_and_one_statement(scope: RecordedScope) -> None:
+    """A write under a lock is one statement to the lock store and one request; without a lock the request."""
+    bed = bed_of(scope)
+    counted = bed.counted()
+    client = special_client(scope, "alice", connect=counted)
+    lock_id = client.lock("default", LockInfo.new("alice"))
+    mark, before = bed.control.mark(), len(counted.statements)
+    client.put("default", tofu_bytes(document()), lock_id=lock_id)
+    assert [(entry.method, entry.status) for entry in bed.requests(mark)] == [("PUT", 204)]
+    assert len(counted.statements) - before == 1
+    client.put("other", tofu_bytes(document()))
+    assert len(bed.requests(mark)) == 2
+    assert len(counted.statements) - before == 1
+
+
+@needs("test-bed", "locking")
+@requirement("DBX-COST-003")
+def test_lock_and_unlock_are_one_statement_each(scope: RecordedScope) -> None:
+    """Once connected, taking a free lock is one statement and releasing it another; no request is sent."""
+    bed = bed_of(scope)
+    counted = bed.counted()
+    client = special_client(scope, "alice", connect=counted)
+    client.unlock("default", client.lock("default", LockInfo.new("alice")))
+    mark, before = bed.control.mark(), len(counted.statements)
+    lock_id = client.lock("default", LockInfo.new("alice"))
+    assert len(counted.statements) - before == 1
+    client.unlock("default", lock_id)
+    assert len(counted.statements) - before == 2
+    assert (bed.requests(mark), counted.opened) == ([], 1)
