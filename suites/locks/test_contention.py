@@ -6,7 +6,7 @@ from lockproof.driver.recorder import RecordedClient, RecordedScope
 from lockproof.driver.waiting import lock_with_backoff
 from lockproof.history import HistoryWriter
 from lockproof.plugin.fixtures import Backend
-from lockproof.spec import requirement
+from lockproof.spec import needs, requirement
 from lockproof.suites.locks.asking import take
 from lockproof.suites.locks.racing import (
     CriticalSection,
@@ -23,6 +23,7 @@ from lockproof.suites.locks.racing import (
 CLIENTS = 50
 
 
+@needs("state")
 @requirement("LOCK-EXCL-002")
 def test_of_fifty_racing_clients_one_at_a_time_holds_the_lock(
     backend: Backend, scope: RecordedScope, history: HistoryWriter
@@ -32,13 +33,14 @@ def test_of_fifty_racing_clients_one_at_a_time_holds_the_lock(
     clients[0].put("default", counted(0))
     section = CriticalSection()
     tally = until_contended(
-        lambda load: race(clients, "default", section, rounds=2 * load), refused=len(clients) // 2
+        lambda load: race(clients, "default", section, rounds=4 * load), refused=len(clients) // 2
     )
     assert section.overlaps == []
     assert count(clients[0], "default") == tally["won"], "an update made under the lock was lost"
     require_valid(history.history(), fencing="locking.fencing" in backend.capabilities)
 
 
+@needs("state")
 @requirement("LOCK-WAIT-001")
 def test_waiting_clients_get_the_lock_one_after_the_other(
     backend: Backend, scope: RecordedScope, history: HistoryWriter

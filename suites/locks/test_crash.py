@@ -17,7 +17,7 @@ WORKSPACES = ["default", pytest.param("staging", marks=needs("workspaces"))]
 
 
 @pytest.mark.parametrize("workspace", WORKSPACES)
-@needs("locking.holder-info")
+@needs("state", "locking.holder-info")
 @requirement("LOCK-CRASH-001")
 def test_the_lock_of_a_holder_that_ended_stays_until_it_is_forced(
     alice: RecordedClient, bob: RecordedClient, carol: RecordedClient, workspace: str

@@ -24,7 +24,7 @@ def theirs() -> bytes:
 
 
 @pytest.mark.parametrize("workspace", WORKSPACES)
-@needs("locking.force-unlock")
+@needs("state", "locking.force-unlock")
 @requirement("LOCK-FENCE-001")
 def test_a_write_under_a_forced_lock_is_refused(
     alice: RecordedClient, bob: RecordedClient, mine: bytes, theirs: bytes, workspace: str
@@ -40,6 +40,7 @@ def test_a_write_under_a_forced_lock_is_refused(
     bob.unlock(workspace, new)
 
 
+@needs("state")
 @requirement("LOCK-FENCE-001")
 def test_a_write_under_a_released_lock_is_refused(
     alice: RecordedClient, bob: RecordedClient, mine: bytes, theirs: bytes
@@ -54,6 +55,7 @@ def test_a_write_under_a_released_lock_is_refused(
     _require_state(bob, mine)
 
 
+@needs("state")
 @requirement("LOCK-FENCE-002")
 def test_a_write_under_an_invented_id_is_refused(
     alice: RecordedClient, bob: RecordedClient, mine: bytes, theirs: bytes
@@ -65,7 +67,7 @@ def test_a_write_under_an_invented_id_is_refused(
     take(alice)
     for client in (bob, alice):
         assert not writes(client, theirs, invented), "a write under an invented id was accepted while held"
-    _require_state(bob, mine)
+    _require_state(alice, mine)
 
 
 def _require_state(client: RecordedClient, data: bytes, workspace: str = "default") -> None:
