@@ -188,9 +188,11 @@ class GatewayApp:
                 client.lock(info)
             except StateLocked as refused:
                 holder = refused.holder or client.lock_holder()
-                if holder is None:  # it vanished after the refusal
+                if holder is None and refused.definite:  # it vanished after the refusal
                     client.lock(info)
-                elif holder.ID != info.ID:
+                elif holder is None or holder.ID != info.ID:
+                    if not refused.definite:
+                        raise
                     raise StateLocked(holder=holder) from refused
             self.memory.lock_granted(workspace, info.ID)
 

@@ -108,13 +108,15 @@ def failure(error: BackendError) -> Response:
     clients then take the lock as held and go on waiting, while `{}` would make them give up.
     """
     holder = getattr(error, "holder", None)
-    if isinstance(holder, LockInfo):
+    if error.definite and isinstance(holder, LockInfo):
         return lock_info(status_of(error), holder)
     return line(status_of(error), str(error))
 
 
 def status_of(error: BackendError) -> int:
-    """The status for `error`."""
+    """The status for `error`. Whatever may have happened is sent again by the client, which is safe here."""
+    if not error.definite:
+        return 503
     return next((status for kind, status in STATUS if isinstance(error, kind)), NOT_SET_UP)
 
 
