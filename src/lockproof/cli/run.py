@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import click
@@ -10,7 +11,7 @@ import click
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("specs", nargs=-1, required=True, metavar="SPEC... [PYTEST OPTIONS] [-- PATHS]")
-def run(specs: tuple[str, ...]) -> int:
+def run(specs: tuple[str, ...]) -> None:
     """Run the suites against one or more backends.
 
     SPEC is a driver (memory, file, databricks), py:MODULE:FACTORY or http:URL. Everything from the
@@ -19,9 +20,7 @@ def run(specs: tuple[str, ...]) -> int:
     The ini file and the conftest of the working directory are not used: this is the way to run the
     suites in a project that has a --backend of its own.
     """
-    import pytest
-
-    return int(pytest.main(arguments(specs)))
+    os.execv(sys.executable, [sys.executable, "-m", "pytest", *arguments(specs)])
 
 
 def arguments(words: tuple[str, ...]) -> list[str]:
@@ -37,8 +36,8 @@ def arguments(words: tuple[str, ...]) -> list[str]:
         cut = rest.index("--")
         rest, paths = rest[:cut], rest[cut + 1 :]
     return [
-        *("-p", "lockproof.plugin"),
-        *("-c", os.devnull),
+        "-plockproof.plugin",
+        f"-c{os.devnull}",
         f"--rootdir={Path.cwd()}",
         f"--confcutdir={suite_root()}",
         *(f"--backend={spec}" for spec in specs),

@@ -28,7 +28,7 @@ def pytest_load_initial_conftests(
     if ours:
         from lockproof.plugin import options
 
-        options.hide_values(early_config.known_args_namespace, args)
+        options.prepare(early_config.known_args_namespace, args)
     try:
         yield
     finally:

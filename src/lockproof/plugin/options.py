@@ -84,12 +84,12 @@ class Settings:
         return cls(**{field.name: document[field.name] for field in fields(cls)})
 
 
-def hide_values(namespace: argparse.Namespace, args: Sequence[str]) -> None:
-    """Keeps the value of a separate `--backend VALUE` from being taken for a test path while the
-    initial conftests are looked for, when our options are not registered yet."""
+def prepare(namespace: argparse.Namespace, args: Sequence[str]) -> None:
+    """Corrects the paths that the initial conftests are looked for beside, while our options are not
+    registered: the value of a separate `--backend VALUE` is no path, and a pasted id is one."""
     names = {"--backend", *(f"--backend-{option.name}" for option in OPTIONS if option.kind != "flag")}
     values = {value for name, value in pairwise(args) if name in names}
-    namespace.file_or_dir = [path for path in namespace.file_or_dir if path not in values]
+    namespace.file_or_dir = installed_paths([p for p in namespace.file_or_dir if p not in values])
 
 
 def taken(config: pytest.Config, parser: pytest.Parser) -> bool:

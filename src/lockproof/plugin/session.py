@@ -124,6 +124,11 @@ class Session:
         )
 
     @pytest.hookimpl(tryfirst=True)
+    def pytest_collect_directory(self, path: Path, parent: Any) -> pytest.Collector | None:
+        """The suites' folders are no packages to pytest, which would import them under another name."""
+        return pytest.Dir.from_parent(parent, path=path) if path.is_relative_to(suite_root()) else None
+
+    @pytest.hookimpl(tryfirst=True)
     def pytest_pycollect_makemodule(self, module_path: Path, parent: Any) -> pytest.Module | None:
         nodeid = canonical(module_path)
         return SuiteModule.from_parent(parent, path=module_path, nodeid=nodeid) if nodeid else None
