@@ -39,15 +39,20 @@ class Credentials:
         self.mutex = threading.Lock()
         self.sdk: SdkConfig | None = None
 
+    @property
+    def direct(self) -> bool:
+        """Whether nothing has to be resolved."""
+        return bool(self.config.host and self.config.token)
+
     def host(self) -> str:
         """The workspace's address, `https://…` without a slash at the end."""
-        if self.config.host and self.config.token:
+        if self.direct:
             return self.config.host
         return str(self._resolved().host)
 
     def headers(self) -> Mapping[str, str]:
         """Fresh authentication headers; the SDK refreshes a token before it expires."""
-        if self.config.host and self.config.token:
+        if self.direct:
             return {"Authorization": f"Bearer {self.config.token}"}
         sdk = self._resolved()
         return self._bounded(sdk.authenticate)
@@ -66,8 +71,13 @@ class Credentials:
     def _construct(self) -> SdkConfig:
         from databricks.sdk.core import Config as SdkConfig  # imported late: it takes a second
 
+        given = {name: value for name, value in self.explicit().items() if value}
+        return SdkConfig(**given, retry_timeout_seconds=int(self.deadline))
+
+    def explicit(self) -> dict[str, Any]:
+        """What the settings say, as keywords of the SDK; the empty ones are left to its chain."""
         config = self.config
-        explicit: dict[str, Any] = {
+        return {
             "host": config.host,
             "token": config.token,
             "client_id": config.client_id,
@@ -77,8 +87,6 @@ class Credentials:
             # authorization method configured" to the SDK.
             "auth_type": "pat" if config.token else "oauth-m2m" if config.client_id else None,
         }
-        given = {name: value for name, value in explicit.items() if value}
-        return SdkConfig(**given, retry_timeout_seconds=int(self.deadline))
 
     def _bounded(self, call: Callable[[], T]) -> T:
         """`call()` in a thread of its own, left behind when it does not end in time: parts of the SDK's

@@ -37,7 +37,9 @@ class Backend:
     opens one), `clock` the time, `checkpoint` is called before each step.
     """
 
+    credentials_class: type[Credentials] = Credentials
     transport_class: type[Transport] = Transport
+    layout_class: type[Layout] = Layout
     volume_class: type[Volume] = Volume
     client_class: type[StateClient] = StateClient
 
@@ -54,8 +56,8 @@ class Backend:
         self.clock = clock or SystemClock()
         self.checkpoint = checkpoint or no_checkpoint
         self.connect = connect
-        self.layout = Layout(config.root, config.key)
-        credentials = Credentials(config)
+        self.layout = self.layout_class(config.root, config.key)
+        credentials = self.credentials_class(config)
         self.transport = self.transport_class(
             credentials.host,
             credentials.headers,

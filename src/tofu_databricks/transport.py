@@ -41,6 +41,9 @@ class Transport:
     source keeps them. `adapter` replaces the sockets: a `requests` adapter, mounted for every address.
     """
 
+    retries = RETRIES
+    retried_statuses: frozenset[int] = RETRIED
+
     def __init__(
         self,
         host: Callable[[], str],
@@ -107,6 +110,22 @@ class Transport:
             method, path, query=query, data=data, headers=headers, what=what, read_only=read_only
         )
         return decode_object(reply, what or f"{method} {path}")
+
+    def pause(self, reply: Reply) -> float | None:
+        """Seconds that a reply asks to wait before the next attempt; `None` when it does not say."""
+        return reply.retry_after(self.clock.now())
+
+    def body(self, response: requests.Response) -> bytes:
+        """The body of an answer, in one buffer (`response.content` would hold a large state twice).
+
+        Raises `urllib3.exceptions.HTTPError` when less arrives than was announced.
+        """
+        content: bytes = response.raw.read(decode_content=True)
+        length = response.headers.get("Content-Length", "")
+        encoded = "Content-Encoding" in response.headers
+        if length.isdigit() and int(length) > len(content) and not encoded:
+            raise urllib3.exceptions.IncompleteRead(len(content), int(length) - len(content))
+        return content
 
     def close(self) -> None:
         """Drops the connections."""
@@ -185,7 +204,7 @@ class _Call:
     def wait(self, state: tenacity.RetryCallState) -> float:
         """Seconds until the next attempt."""
         failed = self.last(state)
-        tries = self.throttled if isinstance(failed.error, Throttled) else self.transient
+        tries = max(1, self.throttled if isinstance(failed.error, Throttled) else self.transient)
         backoff = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** (tries - 1)) * random.uniform(0.75, 1.25)
         return backoff if failed.wait is None else failed.wait
 
@@ -198,7 +217,7 @@ class _Call:
                 failed.error = Throttled(f"{failed.error}; gave up after {self.throttled} attempts")
             return late
         asked_too_much = failed.wait is not None and late
-        if self.transient > RETRIES or asked_too_much:
+        if self.transient > self.transport.retries or asked_too_much:
             failed.error = Unavailable(f"{failed.error} (tried {state.attempt_number} times)")
             return True
         return False
@@ -220,13 +239,13 @@ class _Call:
             raise self.no_answer(failure) from None
         if 200 <= reply.status < 300:
             return reply
-        if reply.status in RETRIED:
+        if reply.status in transport.retried_statuses:
             self.transient += 1
             self.may_have_happened = True
-            raise _Failed(reply.error(self.what), again=True, wait=reply.retry_after(self.clock.now()))
+            raise _Failed(reply.error(self.what), again=True, wait=transport.pause(reply))
         if reply.status == 429:
             self.throttled += 1
-            raise _Failed(reply.error(self.what), again=True, wait=reply.retry_after(self.clock.now()))
+            raise _Failed(reply.error(self.what), again=True, wait=transport.pause(reply))
         raise _Failed(reply.error(self.what), again=False)
 
     def send(self, url: str, credentials: Mapping[str, str]) -> Reply:
@@ -246,12 +265,7 @@ class _Call:
             timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
             verify=self.transport.verify,
         ) as response:
-            # One buffer: `response.content` would hold a large state twice.
-            content = b"" if self.method == "HEAD" else response.raw.read(decode_content=True)
-            length = response.headers.get("Content-Length", "")
-            encoded = "Content-Encoding" in response.headers
-            if length.isdigit() and int(length) > len(content) and self.method != "HEAD" and not encoded:
-                raise urllib3.exceptions.IncompleteRead(len(content), int(length) - len(content))
+            content = b"" if self.method == "HEAD" else self.transport.body(response)
             return Reply(response.status_code, response.headers, content)
 
     def no_answer(self, failure: Exception) -> _Failed:

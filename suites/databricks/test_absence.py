@@ -1,5 +1,7 @@
 """What is missing: the state, its directory, the volume, or the permission to look."""
 
+from collections.abc import Callable
+
 import pytest
 
 from lockproof.driver import DriverError
@@ -16,7 +18,7 @@ from lockproof.suites.databricks.special import bed_of, special_client
 def test_mistyped_location_never_looks_empty(scope: RecordedScope, part: str, call: str) -> None:
     """A catalog, schema or volume that does not exist is an error that names it, never "no state yet"."""
     client = special_client(scope, "alice", **{part: "mistyped"})
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         "get": lambda: client.get("default"),
         "put": lambda: client.put("default", tofu_bytes(document())),
         "workspaces": client.workspaces,

@@ -1,6 +1,7 @@
 """Failures that may pass: how often, how long, and what is said when they do not."""
 
 import email.utils
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from lockproof.spec import needs, requirement
 from lockproof.spec.statefile import document, tofu_bytes
 from lockproof.suites.databricks.special import bed_of, special_client
 
-OUTAGES = {
+OUTAGES: dict[str, dict[str, Any]] = {
     "connection-lost": {"drop": True},
     "500": {"status": 500},
     "502": {"status": 502, "body": "<html><title>502 Bad Gateway</title></html>"},

@@ -42,7 +42,9 @@ class Script(BaseAdapter):
         self.sent: list[requests.PreparedRequest] = []
         self.settings: list[Mapping[str, Any]] = []
 
-    def send(self, request: requests.PreparedRequest, **settings: Any) -> requests.Response:
+    def send(  # type: ignore[override]  # the settings are looked at as they come
+        self, request: requests.PreparedRequest, **settings: Any
+    ) -> requests.Response:
         self.sent.append(request)
         self.settings.append(settings)
         step = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
