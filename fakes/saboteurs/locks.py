@@ -265,24 +265,28 @@ class WrappingIds(BrokenClient):
 # --- Release
 
 
+class StoreWithTombstones(MemoryStore):
+    def __init__(self) -> None:
+        super().__init__()
+        self.past: dict[str, list[LockInfo]] = {}
+
+
 @breaks(
     "LOCK-REL-001",
-    "The client that released the lock last is refused it until another had it.",
-    also=("LOCK-REL-004", "LOCK-ERR-001", "LOCK-EXCL-002", "LOCK-WAIT-003"),
+    "Released locks leave tombstones, and a third one is never granted (swift).",
+    also=("LOCK-ID-002", *UNDER_LOAD),
 )
-class AfterYou(BrokenClient):
-    released: LockInfo | None = None
+class LeavesTombstones(BrokenClient):
+    store_type = StoreWithTombstones
 
     def lock(self, workspace: str, info: LockInfo) -> str:
-        if self.released is not None:
-            last, self.released = self.released, None
-            raise Locked("recently released", holder=last)
-        return super().lock(workspace, info)
-
-    def unlock(self, workspace: str, lock_id: str) -> None:
-        holder = self.store.locks.get(workspace)
-        super().unlock(workspace, lock_id)
-        self.released = holder
+        assert isinstance(self.store, StoreWithTombstones)
+        past = self.store.past.setdefault(workspace, [])
+        if workspace not in self.store.locks and len(past) == 2:
+            raise Locked("the object exists", holder=past[-1])
+        lock_id = super().lock(workspace, info)
+        past.append(info)
+        return lock_id
 
 
 @breaks(
@@ -455,11 +459,12 @@ class LockEndsWithConnection(KnowsItsLocks):
 
 class ClientThatLooksForOwners(FileClient):
     def lock(self, workspace: str, info: LockInfo) -> str:
-        owner = self._lock(workspace).with_name("owner")
-        if owner.exists() and not _runs(int(owner.read_text())):
-            self._lock(workspace).unlink(missing_ok=True)
+        place = self._lock(workspace)
+        for owner in place.parent.glob("owner-*"):
+            if not _runs(int(owner.name.removeprefix("owner-"))):
+                place.unlink(missing_ok=True)
         lock_id = super().lock(workspace, info)
-        owner.write_text(str(os.getpid()))
+        place.with_name(f"owner-{os.getpid()}").touch()
         return lock_id
 
 

@@ -10,13 +10,13 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from lockproof.driver import Locked, LockInfo
 from lockproof.driver.recorder import RecordedClient
-from lockproof.spec.outcome import Unknown
+from lockproof.spec.outcome import Unknown, Violation
 from lockproof.spec.statefile import document, tofu_bytes
 
 TRIES = 3
@@ -46,18 +46,23 @@ class CriticalSection:
 def together(clients: Sequence[RecordedClient], act: Callable[[RecordedClient], None]) -> None:
     """Runs `act` for every client in a thread of its own, all let go at once.
 
-    Returns when all have ended; raises what the first failed one raised.
+    Returns when all have ended; raises what was raised first.
     """
     start = threading.Barrier(len(clients))
+    failures: list[BaseException] = []
 
     def run(client: RecordedClient) -> None:
         start.wait()
-        act(client)
+        try:
+            act(client)
+        except BaseException as failure:
+            failures.append(failure)
+            raise
 
     with ThreadPoolExecutor(len(clients)) as pool:
-        futures = [pool.submit(run, client) for client in clients]
-    for future in futures:
-        future.result()
+        wait([pool.submit(run, client) for client in clients])
+    if failures:
+        raise failures[0]
 
 
 def race(
@@ -113,21 +118,32 @@ def lock_in_loops(clients: Sequence[RecordedClient], loops: int, workspace: str 
 
 
 class Turns:
-    """Counts the ends of turns, and lets others wait for the next one, at most `timeout` seconds."""
+    """Turns that end one after the other. Who waits for an end gets it, or a `Violation` when a turn
+    failed or none ended for `timeout` seconds: then nobody can be expected to get a turn."""
 
     def __init__(self, timeout: float) -> None:
         self.ended = 0
+        self._failed = False
         self._timeout = timeout
         self._changed = threading.Condition()
 
-    def end(self) -> None:
-        with self._changed:
-            self.ended += 1
-            self._changed.notify_all()
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """A turn: what happens inside, up to its end."""
+        try:
+            yield
+        except BaseException:
+            self._failed = True
+            raise
+        finally:
+            with self._changed:
+                self.ended += 1
+                self._changed.notify_all()
 
     def wait_past(self, seen: int) -> int:
         with self._changed:
-            self._changed.wait_for(lambda: self.ended > seen, self._timeout)
+            if not self._changed.wait_for(lambda: self.ended > seen, self._timeout) or self._failed:
+                raise Violation("nobody gives the lock away: a client waits for it in vain")
             return self.ended
 
 

@@ -52,11 +52,11 @@ def test_waiting_clients_get_the_lock_one_after_the_other(
 
     def work(client: RecordedClient) -> None:
         clock, info = TurnClock(turns), LockInfo.new(client.who)
-        lock_id = lock_with_backoff(client, "default", info, timeout=10_000, clock=clock)
-        with section.entered_by(client.who):
-            client.put("default", counted(count(client, "default") + 1), lock_id=lock_id)
-        client.unlock("default", lock_id)
-        turns.end()
+        with turns.one():
+            lock_id = lock_with_backoff(client, "default", info, timeout=10_000, clock=clock)
+            with section.entered_by(client.who):
+                client.put("default", counted(count(client, "default") + 1), lock_id=lock_id)
+            client.unlock("default", lock_id)
 
     together(clients, work)
     assert section.overlaps == []
