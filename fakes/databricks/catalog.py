@@ -77,16 +77,17 @@ class Metastore:
     def create(
         self,
         kind: str,
-        full_name: str,
+        parent: str,
+        name: str,
         owner: Principal,
         *,
         comment: str | None = None,
         extra: dict[str, Any] | None = None,
     ) -> Securable:
-        """A new catalog, schema or volume; its parent must exist. Names are lower-cased."""
-        full_name = full_name.lower()
-        parent, _, name = full_name.rpartition(".")
+        """A new catalog (`parent` is ""), schema or volume below an existing parent; lower-cased."""
+        parent, name = parent.lower(), name.lower()
         _check_name(kind, name)
+        full_name = f"{parent}.{name}" if parent else name
         if parent:
             self.get("catalog" if kind == "schema" else "schema", parent)
         if full_name in self.objects[kind]:

@@ -289,13 +289,14 @@ def fidelity(workspace: FakeWorkspace, **switches: Any) -> dict[str, Any]:
 @control_operation
 def create_catalog(workspace: FakeWorkspace, name: str) -> str:
     with workspace.mutex:
-        return workspace.metastore.create("catalog", name, workspace.admin).full_name
+        return workspace.metastore.create("catalog", "", name, workspace.admin).full_name
 
 
 @control_operation
 def create_schema(workspace: FakeWorkspace, full_name: str) -> str:
+    catalog, _, name = full_name.partition(".")
     with workspace.mutex:
-        return workspace.metastore.create("schema", full_name, workspace.admin).full_name
+        return workspace.metastore.create("schema", catalog, name, workspace.admin).full_name
 
 
 @control_operation

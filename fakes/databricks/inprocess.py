@@ -26,7 +26,7 @@ from lockproof.fakes.databricks.workspace import FakeWorkspace, UnknownRoute
 
 _ACTIVE: dict[str, tuple[FakeWorkspace, str]] = {}
 _MUTEX = threading.Lock()
-_REAL_SEND = HTTPAdapter.send
+_real_send = HTTPAdapter.send
 
 
 @contextmanager
@@ -36,12 +36,15 @@ def activate(workspace: FakeWorkspace, *, strict: bool = True) -> Iterator[FakeW
     Several workspaces may be active at once under different addresses. On leaving, raises `UnknownRoute` that
     names the operations which were called and do not exist here, unless `strict` is off.
     """
+    global _real_send
     addresses = {_origin(workspace.url): "workspace", _origin(workspace.storage_url): "storage"}
     seen = workspace.log.count
     with _MUTEX:
         taken = addresses.keys() & _ACTIVE.keys()
         if taken:
             raise RuntimeError(f"another fake workspace is active at {', '.join(sorted(taken))}")
+        if not _ACTIVE:
+            _real_send = HTTPAdapter.send
         _ACTIVE.update({origin: (workspace, host) for origin, host in addresses.items()})
         HTTPAdapter.send = _send  # type: ignore[method-assign]
     try:
@@ -51,7 +54,7 @@ def activate(workspace: FakeWorkspace, *, strict: bool = True) -> Iterator[FakeW
             for origin in addresses:
                 del _ACTIVE[origin]
             if not _ACTIVE:
-                HTTPAdapter.send = _REAL_SEND  # type: ignore[method-assign]
+                HTTPAdapter.send = _real_send  # type: ignore[method-assign]
     unknown = [f"{entry.method} {entry.path}" for entry in workspace.log.select(since=seen, unknown=True)]
     if strict and unknown:
         raise UnknownRoute(f"the fake Databricks has no route for: {', '.join(dict.fromkeys(unknown))}")
@@ -62,7 +65,7 @@ def _send(
 ) -> requests.Response:
     target = _ACTIVE.get(_origin(request.url or ""))
     if target is None:
-        return _REAL_SEND(self, request, *args, **options)
+        return _real_send(self, request, *args, **options)
     workspace, host = target
     stream = bool(args[0] if args else options.get("stream"))
     asked = Request.to(

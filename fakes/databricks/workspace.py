@@ -74,8 +74,8 @@ class FakeWorkspace:
         self.router = Router()
         self.admin = self.directory.create(admin, admin=True)
         self.token = self.directory.issue(self.admin).value
-        self.metastore.create("catalog", "main", self.admin)
-        self.metastore.create("schema", "main.default", self.admin)
+        self.metastore.create("catalog", "", "main", self.admin)
+        self.metastore.create("schema", "main", "default", self.admin)
 
         from lockproof.fakes.databricks.routes.core import CORE
 
@@ -85,14 +85,14 @@ class FakeWorkspace:
 
     def create_volume(self, full_name: str, owner: str | None = None) -> Volume:
         """The volume `catalog.schema.volume`, with its catalog and schema where these are missing."""
-        catalog, schema, _ = full_name.lower().split(".")
+        catalog, schema, name = full_name.lower().split(".")
         principal = self.admin if owner is None else self.directory.principals[owner]
         with self.mutex:
             if catalog not in self.metastore.objects["catalog"]:
-                self.metastore.create("catalog", catalog, principal)
+                self.metastore.create("catalog", "", catalog, principal)
             if f"{catalog}.{schema}" not in self.metastore.objects["schema"]:
-                self.metastore.create("schema", f"{catalog}.{schema}", principal)
-            made = self.metastore.create("volume", full_name, principal)
+                self.metastore.create("schema", catalog, schema, principal)
+            made = self.metastore.create("volume", f"{catalog}.{schema}", name, principal)
         return cast(Volume, made)
 
     def create_principal(

@@ -68,21 +68,22 @@ class Bed:
         return self.session.request(method, self.workspace.url + path, headers=headers, timeout=30, **options)
 
 
-def reach(way: str) -> AbstractContextManager[Bed]:
-    """The bed, `in-process` or over a `server`."""
-    return {"in-process": _in_process, "server": _served}[way]()
+def reach(way: str, *, strict: bool = True) -> AbstractContextManager[Bed]:
+    """The bed, `in-process` or over a `server`. `strict`: an unknown route is an error of the test."""
+    return _in_process(strict) if way == "in-process" else _served(strict)
 
 
 @contextmanager
-def _in_process() -> Iterator[Bed]:
+def _in_process(strict: bool) -> Iterator[Bed]:
     workspace = FakeWorkspace()
     workspace.create_volume(VOLUME)
-    with activate(workspace), requests.Session() as session:
+    with activate(workspace, strict=strict), requests.Session() as session:
         yield Bed(workspace, FakeControl(workspace), session=session)
 
 
 @contextmanager
-def _served() -> Iterator[Bed]:
+def _served(strict: bool) -> Iterator[Bed]:
     with FakeServer() as server, requests.Session() as session:
         server.workspace.create_volume(VOLUME)
         yield Bed(server.workspace, FakeControl(server.url), session=session)
+        assert not (strict and server.workspace.unknown_routes())

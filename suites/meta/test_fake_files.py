@@ -182,12 +182,13 @@ def test_every_page_is_followed(fake: Bed, switches: dict[str, Any]) -> None:
     listed = [entry.name for entry in fake.client().files.list_directory_contents(ROOT, page_size=3)]
     assert sorted(str(name) for name in listed) == names
     assert (listed == names) is not switches.get("unordered_lists", False)
-    pages, token = [], ""
-    while token is not None:
-        query = {"page_size": "3", **({"page_token": token} if token else {})}
+    pages: list[int] = []
+    query: dict[str, str] | None = {"page_size": "3"}
+    while query:
         page = fake.http("GET", DIRECTORIES, params=query).json()
         pages.append(len(page.get("contents", [])))
         token = page.get("next_page_token")
+        query = {"page_size": "3", "page_token": token} if token else None
     assert max(pages) == switches.get("max_page", 3)
     assert (0 in pages) is switches.get("empty_pages", False)
 

@@ -35,7 +35,7 @@ def create_catalog(workspace: FakeWorkspace, request: Request) -> Response:
     name = _required(body, "name")
     if not request.caller.admin:
         raise errors.permission_denied("User does not have CREATE CATALOG on Metastore 'fake-metastore'.")
-    return _create(workspace, request, "catalog", name, body, ("storage_root", "properties", "options"))
+    return _create(workspace, request, "catalog", "", name, body, ("storage_root", "properties", "options"))
 
 
 @routes(
@@ -47,11 +47,11 @@ def create_catalog(workspace: FakeWorkspace, request: Request) -> Response:
 )
 def create_schema(workspace: FakeWorkspace, request: Request) -> Response:
     body = request.json()
-    full_name = f"{_required(body, 'catalog_name')}.{_required(body, 'name')}"
-    parent = workspace.metastore.get("catalog", str(body["catalog_name"]))
+    catalog, name = _required(body, "catalog_name"), _required(body, "name")
+    parent = workspace.metastore.get("catalog", catalog)
     workspace.metastore.require(request.caller, "USE_CATALOG", parent)
     workspace.metastore.require(request.caller, "CREATE_SCHEMA", parent)
-    return _create(workspace, request, "schema", full_name, body, ("storage_root", "properties"))
+    return _create(workspace, request, "schema", catalog, name, body, ("storage_root", "properties"))
 
 
 @routes(
@@ -64,7 +64,8 @@ def create_schema(workspace: FakeWorkspace, request: Request) -> Response:
 )
 def create_volume(workspace: FakeWorkspace, request: Request) -> Response:
     body = request.json()
-    names = [_required(body, key) for key in ("catalog_name", "schema_name", "name")]
+    schema = f"{_required(body, 'catalog_name')}.{_required(body, 'schema_name')}"
+    name = _required(body, "name")
     kind = str(body.get("volume_type", "MANAGED"))
     if kind not in ("MANAGED", "EXTERNAL"):
         raise errors.invalid_parameter(f"CreateVolume volume_type must be MANAGED or EXTERNAL, got '{kind}'.")
@@ -74,10 +75,10 @@ def create_volume(workspace: FakeWorkspace, request: Request) -> Response:
         raise errors.invalid_parameter(
             "CreateVolume storage_location must be provided for an external volume."
         )
-    parent = workspace.metastore.get("schema", ".".join(names[:2]))
+    parent = workspace.metastore.get("schema", schema)
     workspace.metastore.require(request.caller, "USE_SCHEMA", parent)
     workspace.metastore.require(request.caller, "CREATE_VOLUME", parent)
-    return _create(workspace, request, "volume", ".".join(names), body, ("volume_type", "storage_location"))
+    return _create(workspace, request, "volume", schema, name, body, ("volume_type", "storage_location"))
 
 
 @routes(
@@ -303,7 +304,8 @@ def _create(
     workspace: FakeWorkspace,
     request: Request,
     kind: str,
-    full_name: str,
+    parent: str,
+    name: str,
     body: dict[str, Any],
     extra: tuple[str, ...],
 ) -> Response:
@@ -311,7 +313,8 @@ def _create(
     workspace.metastore.conflict_status = workspace.fidelity.conflict_status
     item = workspace.metastore.create(
         kind,
-        full_name,
+        parent,
+        name,
         request.caller,
         comment=None if comment is None else str(comment),
         extra={key: body[key] for key in extra if body.get(key)},
