@@ -12,7 +12,8 @@ from tofu_databricks.lockinfo import LockInfo
 
 class MemoryBackend:
     """States and locks in dictionaries. `before[step]` and `after[step]` run around a call and may
-    raise or block; `calls` counts the steps."""
+    raise or block; `calls` counts the steps. `hide_holder` leaves the holder out of a refused lock,
+    `doubtful` makes a refusal one of which an earlier attempt may yet be granted."""
 
     def __init__(self) -> None:
         self.states: dict[str, bytes] = {}
@@ -21,6 +22,8 @@ class MemoryBackend:
         self.before: dict[str, Callable[[], None]] = {}
         self.after: dict[str, Callable[[], None]] = {}
         self.calls: list[str] = []
+        self.hide_holder = False
+        self.doubtful = False
 
     def client(self, workspace: str = "default") -> MemoryStateClient:
         if workspace == "forbidden":
@@ -62,7 +65,9 @@ class MemoryStateClient:
         with self.backend.step("lock"):
             holder = self.backend.locks.get(self.workspace)
             if holder is not None:
-                raise StateLocked(holder=holder)
+                refusal = StateLocked(holder=None if self.backend.hide_holder else holder)
+                refusal.definite = not self.backend.doubtful
+                raise refusal
             self.backend.locks[self.workspace] = info
             return info.ID
 

@@ -14,6 +14,7 @@ import requests
 
 from lockproof.fakes.drivers.memory_backend import MemoryBackend
 from tofu_databricks.gateway import Access, Gateway, GatewayApp, Limits
+from tofu_databricks.gateway.memory import Memory
 from tofu_databricks.lockinfo import LockInfo
 
 SECRET = "s3cret-of-this-test"
@@ -81,6 +82,13 @@ class Bed:
     backend: MemoryBackend
     gateway: Gateway
     wire: Wire
+
+    def renew(self) -> None:
+        """As a gateway just started over an empty backend."""
+        self.backend = MemoryBackend()
+        self.gateway.app.backend = self.backend
+        self.gateway.app.memory = Memory()
+        self.wire.auth = ("tofu", SECRET)
 
 
 @contextmanager
