@@ -67,7 +67,7 @@ def test_places_do_not_see_each_other(backend: Backend, history: HistoryWriter, 
         bob = other.client("bob")
         require_absent(bob)
         bob.put("default", there)
-        require_stored(bob, there)
+        require_stored(other.client("carol"), there)
         require_stored(alice, here)
     require_stored(alice, here)
 
