@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+CHOICES: dict[str, list[str | int]] = {"cloud": ["aws", "azure", "gcp"], "conflict_status": [400, 409]}
+
 
 @dataclass
 class Fidelity:
@@ -42,7 +44,7 @@ class Fidelity:
     presigned_urls: bool = True
 
     def change(self, **switches: Any) -> None:
-        """Sets switches by name. Raises ValueError for an unknown name or a value of another type."""
+        """Sets switches by name, all or none. Raises ValueError for an unknown name or value."""
         known = {item.name for item in fields(self)}
         for name, value in switches.items():
             if name not in known:
@@ -50,5 +52,7 @@ class Fidelity:
             if type(value) is not type(getattr(self, name)):
                 wanted = type(getattr(self, name)).__name__
                 raise ValueError(f"fidelity switch {name!r} is of type {wanted}, got {value!r}")
+            if value not in CHOICES.get(name, [value]):
+                raise ValueError(f"fidelity switch {name!r} is one of {CHOICES[name]}, got {value!r}")
         for name, value in switches.items():
             setattr(self, name, value)

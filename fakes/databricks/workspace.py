@@ -105,6 +105,8 @@ class FakeWorkspace:
     ) -> Principal:
         """A principal with `grants`: privileges by full name (`main`, `main.default`, `main.default.v`)."""
         with self.mutex:
+            for full_name in grants or {}:
+                self.metastore.get(_kind(full_name), full_name)
             principal = self.directory.create(name, admin=admin, service=service)
             for full_name, privileges in (grants or {}).items():
                 self.grant(name, full_name, *privileges)
@@ -276,9 +278,13 @@ class FakeWorkspace:
     def _change_grants(self, principal: str, full_name: str, add: list[str], remove: list[str]) -> None:
         if principal not in self.directory.principals:
             raise ValueError(f"no principal {principal!r} in the fake workspace")
-        kind = ("catalog", "schema", "volume")[full_name.count(".")]
         with self.mutex:
-            self.metastore.change_grants(self.metastore.get(kind, full_name), principal, add, remove)
+            item = self.metastore.get(_kind(full_name), full_name)
+            self.metastore.change_grants(item, principal, add, remove)
+
+
+def _kind(full_name: str) -> str:
+    return ("catalog", "schema", "volume")[full_name.count(".")]
 
 
 def _paused(pause: Pause) -> Generator[Pause | Work, Response | None, None]:
