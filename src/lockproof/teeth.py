@@ -128,12 +128,12 @@ def results(entries: Sequence[Entry]) -> dict[str, list[Result]]:
     """
     found: dict[str, list[Result]] = {}
     with ThreadPoolExecutor(JOBS) as pool:
-        for part in pool.map(_run_batch, _batches(entries)):
+        for part in pool.map(run_batch, batches(entries)):
             found |= part
     return found
 
 
-def _batches(entries: Sequence[Entry]) -> list[list[Entry]]:
+def batches(entries: Sequence[Entry]) -> list[list[Entry]]:
     """Entries that may share a process: same suites, and no options of their own."""
     alike: dict[tuple[object, ...], list[Entry]] = defaultdict(list)
     for entry in entries:
@@ -141,7 +141,8 @@ def _batches(entries: Sequence[Entry]) -> list[list[Entry]]:
     return [same[at : at + BATCH] for same in alike.values() for at in range(0, len(same), BATCH)]
 
 
-def _run_batch(entries: Sequence[Entry]) -> dict[str, list[Result]]:
+def run_batch(entries: Sequence[Entry]) -> dict[str, list[Result]]:
+    """One of `batches` in a pytest process of its own; as `results`."""
     words = [entry.backend for entry in entries]
     words += [f"--backend-suite={','.join(entries[0].suites)}", f"--backend-timeout={CALL_SECONDS}"]
     words += [f"--backend-opt={key}={value}" for key, value in entries[0].options.items()]
