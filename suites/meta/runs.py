@@ -62,7 +62,8 @@ def test_fail_by_violation(alice, history):
     alice.put("one", b"{}")
     for _ in range(20):
         alice.get("two")
-    raise Violation("the write of one was lost", witness=[1])
+    put = next(event for event in history.history().events if event.f == "put")
+    raise Violation("the write of one was lost", witness=[put.i])
 
 
 def test_error_in_setup(backend, broken):

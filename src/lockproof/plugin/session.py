@@ -224,8 +224,8 @@ class Session:
         elif result["failure"] is not None and report.failed:
             lines = card({**entry, **result}, self.run, self.described[entry["backend"]], self.shown_folder)
             short = item.getparent(SuiteModule) is not None and self.config.getoption("tbstyle") == "auto"
-            trace = "" if short else self.redactor.text(report.longreprtext) + "\n\n"
-            report.longrepr = trace + "\n".join(lines)
+            trace = [] if short else ["", self.redactor.text(report.longreprtext)]
+            report.longrepr = "\n".join([*lines, *trace])
         elif result["status"] == "xpass":
             report.longrepr = result["reason"]
         elif report.failed and report.longrepr is not None:
