@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
@@ -10,7 +11,7 @@ from lockproof.driver import Address, Capabilities, Driver
 from lockproof.driver.memory import MemoryClient, MemoryDriver, MemoryScope, MemoryStore
 from lockproof.fakes.saboteurs.catalogue import CorrectVariant, Saboteur
 
-D = TypeVar("D", bound=Driver)
+D = TypeVar("D", bound="Driver | BrokenClient")
 
 
 class BrokenScope(MemoryScope):
@@ -26,21 +27,40 @@ class BrokenScope(MemoryScope):
 
 
 class BrokenDriver(MemoryDriver):
-    """The memory driver with `client_type` and `store_type` in the place of its own.
+    """The memory driver with `client_type` and `store_type` in the place of its own, without what it `lacks`.
 
     It claims no large states, whose test takes longer than all others together.
     """
 
     client_type: ClassVar[type[MemoryClient]] = MemoryClient
     store_type: ClassVar[type[MemoryStore]] = MemoryStore
+    lacks: ClassVar[frozenset[str]] = frozenset()
 
     def capabilities(self) -> Capabilities:
-        return Capabilities(super().capabilities() - {"state.large"})
+        lacks = self.lacks | {"state.large"}
+        return Capabilities(name for name in super().capabilities() if not Capabilities([name]) & lacks)
 
     def open_scope(
         self, name: str, links: Mapping[str, Address] | None = None, *, attach: bool = False
     ) -> MemoryScope:
         return BrokenScope(self.store_type(), self.client_type)
+
+
+class BrokenClient(MemoryClient):
+    """A client that brings the rest with it: its `driver` is a factory, `py:MODULE:CLASS.driver`.
+
+    `store_type` makes the store of each scope; `lacks` are capabilities that it does not claim.
+    """
+
+    store_type: ClassVar[type[MemoryStore]] = MemoryStore
+    lacks: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def driver(cls, options: Mapping[str, str]) -> BrokenDriver:
+        """A driver whose clients are of this class."""
+        parts = {"client_type": cls, "store_type": cls.store_type, "lacks": cls.lacks}
+        made: type[BrokenDriver] = type(f"{cls.__name__}Driver", (BrokenDriver,), parts)
+        return made(options)
 
 
 class AlteringClient(MemoryClient):
@@ -61,7 +81,8 @@ def altering(alter: Callable[[bytes | None, bytes], bytes]) -> type[AlteringClie
 class Register:
     """Collects the saboteurs and correct variants of one module, as `catalogue` wants them.
 
-    The class decorated is the driver; its docstring is the story, its name the entry's.
+    The class decorated is the driver, or a client that brings its driver; its docstring is the story,
+    its name the entry's.
     """
 
     def __init__(self, module: str, *suites: str) -> None:
@@ -89,4 +110,10 @@ class Register:
     def _described(self, driver: type[Any]) -> tuple[str, str, str]:
         name = re.sub(r"(?<!^)(?=[A-Z])", "-", driver.__name__).lower()
         story = " ".join((driver.__doc__ or "").split())
-        return name, story, f"py:{self.module}:{driver.__name__}"
+        factory = ".driver" if issubclass(driver, BrokenClient) else ""
+        return name, story, f"py:{self.module}:{driver.__name__}{factory}"
+
+
+def pause(seconds: float) -> None:
+    """Lets other threads run: the window of a race, or a slow network."""
+    threading.Event().wait(seconds)

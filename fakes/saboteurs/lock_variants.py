@@ -5,33 +5,16 @@ from __future__ import annotations
 import datetime
 import itertools
 import random
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 from lockproof.driver.api import Capabilities, LockInfo, Snapshot
 from lockproof.driver.errors import DriverError, Locked, LockMismatch, NotLocked
 from lockproof.driver.memory import MemoryStore
-from lockproof.fakes.saboteurs.broken_memory import BrokenClient, BrokenMemory, pause
-from lockproof.fakes.saboteurs.catalogue import CorrectVariant
+from lockproof.fakes.saboteurs.broken import BrokenClient, BrokenDriver, Register, pause
 
-VARIANTS: list[CorrectVariant] = []
-C = TypeVar("C", bound=type)
-
-
-def correct(variant: C) -> C:
-    """Registers a client class (or a driver class) as a correct variant; its docstring is the story."""
-    factory = f"{__name__}:{variant.__name__}"
-    VARIANTS.append(
-        CorrectVariant(
-            name=re.sub(r"(?<!^)(?=[A-Z])", "-", variant.__name__).lower(),
-            story=" ".join((variant.__doc__ or "").split()),
-            backend=f"py:{factory}.driver" if issubclass(variant, BrokenClient) else f"py:{factory}",
-            suites=("locks",),
-        )
-    )
-    return variant
+register = Register(__name__, "locks")
+VARIANTS = register.variants
 
 
 class StoreWithGenerations(MemoryStore):
@@ -40,7 +23,7 @@ class StoreWithGenerations(MemoryStore):
         self.generations = itertools.count(1_790_000_000_000_000)
 
 
-@correct
+@register.correct
 class GenerationIds(BrokenClient):
     """The backend chooses lock ids, path and time itself, as gcs does with an object's generation; an id
     that is no number is refused without a look at the lock."""
@@ -60,7 +43,7 @@ class GenerationIds(BrokenClient):
         super().require_holder(workspace, lock_id)
 
 
-@correct
+@register.correct
 class IdempotentRequests(BrokenClient):
     """The same request again is granted again, as a server must do whose replies can be lost."""
 
@@ -78,7 +61,7 @@ class StoreWithLastRelease(MemoryStore):
         self.last: dict[str, str] = {}
 
 
-@correct
+@register.correct
 class IdempotentReleases(BrokenClient):
     """A release of the id just released succeeds again while the lock is free."""
 
@@ -94,7 +77,7 @@ class IdempotentReleases(BrokenClient):
         self.store.last[workspace] = lock_id
 
 
-@correct
+@register.correct
 class SlowReplies(BrokenClient):
     """Every answer takes its time, before and after it took effect, and no two the same."""
 
@@ -114,7 +97,7 @@ class SlowReplies(BrokenClient):
         pause(random.uniform(0, 0.001))
 
 
-@correct
+@register.correct
 class HolderMayVanish(BrokenClient):
     """Refuses first and reads the holder's name afterwards; a holder that is gone by then is not named."""
 
@@ -128,7 +111,7 @@ class HolderMayVanish(BrokenClient):
             raise Locked("held" if holder else "held until just now", holder=holder) from None
 
 
-@correct
+@register.correct
 class MandatoryLocks(BrokenClient):
     """While a state is locked, only its holder may write it, and nobody may delete it."""
 
@@ -147,7 +130,7 @@ class MandatoryLocks(BrokenClient):
         super().delete(workspace)
 
 
-@correct
+@register.correct
 class StaleWritesSaySo(BrokenClient):
     """A write under a lock that is not held is refused as stale, not as a mismatch."""
 
@@ -158,7 +141,7 @@ class StaleWritesSaySo(BrokenClient):
             raise DriverError("stale", True, refusal.message) from refusal
 
 
-@correct
+@register.correct
 class NamelessRefusals(BrokenClient):
     """Does not know who holds a lock, and claims no capability that rests on it."""
 
@@ -171,7 +154,7 @@ class NamelessRefusals(BrokenClient):
             raise Locked("held") from None
 
 
-@correct
+@register.correct
 class UncheckedReleases(BrokenClient):
     """Releases whatever is held and lets anybody write, and claims neither nonce nor fencing."""
 
@@ -199,12 +182,11 @@ class ClientWithoutStates(BrokenClient):
         raise DriverError("unsupported", True, "locks only")
 
 
-@correct
-class LocksOnly(BrokenMemory):
+@register.correct
+class LocksOnly(BrokenDriver):
     """A lock driver that stores no state at all."""
 
-    def __init__(self, options: Mapping[str, str]) -> None:
-        super().__init__(ClientWithoutStates, options)
+    client_type = ClientWithoutStates
 
     def capabilities(self) -> Capabilities:
         return Capabilities({"locking.holder-info", "locking.force-unlock", "locking.release-nonce"})

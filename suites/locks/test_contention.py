@@ -33,7 +33,7 @@ def test_of_fifty_racing_clients_one_at_a_time_holds_the_lock(
     clients[0].put("default", counted(0))
     section = CriticalSection()
     tally = until_contended(
-        lambda load: race(clients, "default", section, rounds=4 * load), refused=len(clients) // 2
+        lambda load: race(clients, "default", section, rounds=8 * load), refused=len(clients) // 2
     )
     assert section.overlaps == []
     assert count(clients[0], "default") == tally["won"], "an update made under the lock was lost"
