@@ -14,10 +14,11 @@ from lockproof.suites.state import traffic
 
 SIZE = 60_000
 MET = 20
+SIZES = {"shorter": (200_000, 10), "longer": (10, 200_000), "step-by-step": (3000, 2999, 2998, 1, 0)}
 
 
 @requirement("STATE-REPL-001")
-@pytest.mark.parametrize("sizes", [(200_000, 10), (10, 200_000), (3000, 2999, 2998, 1, 0)], ids=str)
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
 def test_write_replaces_the_whole_state(
     sizes: tuple[int, ...], alice: RecordedClient, bob: RecordedClient
 ) -> None:
