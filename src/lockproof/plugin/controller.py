@@ -222,9 +222,9 @@ class Controller:
         """Settles the exit code and writes the reports."""
         if self.log is None or self.config.getoption("collectonly"):
             return
-        if session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}:
-            if BAD.intersection(self.statuses.values()):
-                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        ended = session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}
+        if ended and BAD.intersection(self.statuses.values()):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
         elif session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
         finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

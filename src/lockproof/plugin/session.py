@@ -152,7 +152,7 @@ class Session:
             else:
                 dropped.append(item)
         self.out_of_scope = len(dropped)
-        for lost in gating.missing(items, self.config.args, self.backends):
+        for lost in gating.missing(items, self.config.args, self.backends, self.settings):
             self.entries[lost["id"]] = lost
         if dropped:
             items[:] = kept

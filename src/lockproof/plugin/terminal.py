@@ -72,6 +72,9 @@ def summary(reporter: Any, report: Mapping[str, Any], manifest: Mapping[str, Any
     reporter.section("lockproof", sep="=")
     if not manifest.get("tests"):
         reporter.write_line("no test of a backend was collected: a usage error (exit code 4)")
+    lost = [test for test in manifest.get("tests", ()) if test["state"] == "error"]
+    for reason, count in Counter(test["reason"] for test in lost).items():
+        reporter.write_line(f"{count} x error: {reason}")
     for backend in report["backends"]:
         reporter.write_line(f"{backend['id']}: {counts_line(backend)}")
         unmet = [r for r in backend["requirements"] if r["status"] not in QUIET]
