@@ -62,11 +62,15 @@ def serve(out: TextIO, *, dsn: str | None = None, port: int = 0, lakebase_port: 
             provide_postgres(dsn) as postgres,
             local_databricks(postgres.keywords(), port=port, lakebase_port=lakebase_port) as server,
         ):
-            lines = {**settings(server), "LOCKPROOF_POSTGRES": postgres.dsn}
-            for name, value in lines.items():
-                print(f"{name}={shlex.quote(value)}", file=out)
-            print("# serving until interrupted (Ctrl-C)", file=out, flush=True)
+            write({**settings(server), "LOCKPROOF_POSTGRES": postgres.dsn}, out)
             stop.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def write(values: Mapping[str, str], out: TextIO) -> None:
+    """One `NAME=VALUE` a line, quoted for a shell, then the line that says that all is there."""
+    for name, value in values.items():
+        print(f"{name}={shlex.quote(value)}", file=out)
+    print("# serving until interrupted (Ctrl-C)", file=out, flush=True)
