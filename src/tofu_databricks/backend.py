@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from requests.adapters import BaseAdapter
 
@@ -48,7 +48,7 @@ class Backend:
         config: Config,
         *,
         transport: BaseAdapter | None = None,
-        connect: Callable[[], psycopg.Connection] | None = None,
+        connect: Callable[[], psycopg.Connection[Any]] | None = None,
         clock: Clock | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> None:
@@ -81,18 +81,22 @@ class Backend:
 
     def open_locks(self) -> LockStore:
         """The lock store of this configuration; reaches no network."""
-        # Late: reading a state needs no psycopg.
-        from tofu_databricks.locks.connector import LakebaseConnector
-        from tofu_databricks.locks.lakebase import LakebaseLocks
+        from tofu_databricks.locks.lakebase import LakebaseLocks  # late: psycopg takes a while to import
 
         return LakebaseLocks(
-            self.connect or LakebaseConnector(self.config, self.transport.request_json, self.clock),
+            self.connect or self.connector(),
             schema=self.config.lock_schema,
             table=self.config.lock_table,
             create_table=self.config.create_lock_table,
             clock=self.clock,
             checkpoint=self.checkpoint,
         )
+
+    def connector(self) -> Callable[[], psycopg.Connection[Any]]:
+        """What opens connections to the Lakebase database of this configuration, as the caller."""
+        from tofu_databricks.locks.connector import LakebaseConnector
+
+        return LakebaseConnector(self.config, self.transport.request_json, self.clock)
 
     def client(self, workspace: str = DEFAULT) -> StateClient:
         """The bytes and the lock of `workspace`, which need not exist. Raises `WorkspaceError`."""

@@ -9,7 +9,7 @@ from lockproof.driver import DriverError, Locked, LockInfo, LockMismatch, NotLoc
 from lockproof.driver.recorder import RecordedClient, RecordedScope
 from lockproof.spec import needs, requirement
 from lockproof.spec.statefile import document, tofu_bytes
-from lockproof.suites.databricks.special import LostReply, bed_of, special_client
+from lockproof.suites.databricks.special import bed_of, special_client
 
 FIRST_INITS = 8
 
@@ -26,7 +26,7 @@ def test_table_that_may_not_be_made_is_asked_for(scope: RecordedScope) -> None:
     ddl = failure.value.message.partition("create it with: ")[2]
     assert "PRIMARY KEY" in ddl
     assert not bed.lock_rows()
-    with bed.connect() as connection:
+    with bed.connection() as connection:
         connection.execute(ddl.encode())
     lock_id = client.lock("default", LockInfo.new("alice"))
     assert [row[1] for row in bed.lock_rows()] == [lock_id]
@@ -65,11 +65,10 @@ def test_lost_reply_of_a_lock_is_made_good(scope: RecordedScope) -> None:
     """The lock was taken and the reply lost: the caller gets its lock, not a refusal by itself."""
     bed = bed_of(scope)
     special_client(scope, "maker").lock("other", LockInfo.new("maker"))
-    losing = LostReply(bed.connect, "INSERT")
-    alice = special_client(scope, "alice", connect=losing)
-    info = LockInfo.new("alice")
-    lock_id = alice.lock("default", info)
-    assert losing.lost == 1
+    fault = bed.lose_reply("INSERT")
+    alice = special_client(scope, "alice")
+    lock_id = alice.lock("default", LockInfo.new("alice"))
+    assert bed.lost_replies(fault) == 1
     with pytest.raises(Locked) as refused:
         special_client(scope, "bob").lock("default", LockInfo.new("bob"))
     assert refused.value.holder is not None
@@ -82,29 +81,45 @@ def test_lost_reply_of_a_lock_is_made_good(scope: RecordedScope) -> None:
 def test_lost_reply_of_an_unlock_is_made_good(scope: RecordedScope) -> None:
     """The lock was released and the reply lost: the release succeeds, and the lock is free."""
     bed = bed_of(scope)
-    losing = LostReply(bed.connect, "DELETE")
-    alice = special_client(scope, "alice", connect=losing)
+    fault = bed.lose_reply("DELETE")
+    alice = special_client(scope, "alice")
     lock_id = alice.lock("default", LockInfo.new("alice"))
     alice.unlock("default", lock_id)
-    assert losing.lost == 1
+    assert bed.lost_replies(fault) == 1
     bob = special_client(scope, "bob")
     assert bob.lock("default", LockInfo.new("bob"))
 
 
 @needs("test-bed")
 @requirement("DBX-LOCK-004")
-def test_lock_outlives_the_sessions(scope: RecordedScope) -> None:
-    """A compute that is suspended ends every session: locks stay, and the holder goes on working."""
+def test_lock_outlives_a_suspended_compute(scope: RecordedScope) -> None:
+    """A compute that is scaled to zero ends every session: locks stay, and the holder goes on working."""
     bed = bed_of(scope)
-    alice = special_client(scope, "alice")
+    project = bed.own_project()
+    alice = special_client(scope, "alice", lakebase_project=project)
+    bob = special_client(scope, "bob", lakebase_project=project)
     lock_id = alice.lock("default", LockInfo.new("alice"))
-    assert bed.end_lock_sessions() >= 1
+    bed.suspend(project)
     with pytest.raises(Locked):
-        special_client(scope, "bob").lock("default", LockInfo.new("bob"))
+        bob.lock("default", LockInfo.new("bob"))
     alice.put("default", tofu_bytes(document()), lock_id=lock_id)
-    assert bed.end_lock_sessions() >= 1
+    bed.suspend(project)
     alice.unlock("default", lock_id)
-    assert bed.lock_rows() == []
+    assert bob.lock("default", LockInfo.new("bob"))
+
+
+@needs("test-bed")
+@requirement("DBX-LOCK-006")
+def test_login_after_the_token_expired_takes_a_fresh_one(scope: RecordedScope) -> None:
+    """A token of Lakebase lives an hour: a later login uses another one, unasked."""
+    bed = bed_of(scope)
+    project = bed.own_project()
+    alice = special_client(scope, "alice", lakebase_project=project)
+    lock_id = alice.lock("default", LockInfo.new("alice"))
+    bed.control.call("lakebase_expire_tokens")
+    bed.suspend(project)
+    alice.unlock("default", lock_id)
+    assert alice.lock("default", LockInfo.new("alice"))
 
 
 @needs("test-bed")
@@ -114,7 +129,7 @@ def test_key_of_the_table_excludes_a_second_row(scope: RecordedScope) -> None:
     bed = bed_of(scope)
     special_client(scope, "alice").lock("default", LockInfo.new("alice"))
     table = bed.lock_table()
-    with bed.connect() as connection, pytest.raises(psycopg.errors.UniqueViolation):
+    with bed.connection() as connection, pytest.raises(psycopg.errors.UniqueViolation):
         connection.execute(f"INSERT INTO {table} SELECT * FROM {table}".encode())
     assert len(bed.lock_rows()) == 1
 
