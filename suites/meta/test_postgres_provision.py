@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import types
 from collections.abc import Callable, Iterator
@@ -269,7 +272,7 @@ def test_installation_that_the_server_may_not_read_is_copied(tmp_path: Path) -> 
 def test_broken_installation_is_passed_over(no_docker: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Programs that do not work are noted, and the next installation is used."""
     good = binaries.installations()
-    home = Path(supervisor.tempfile.mkdtemp(dir="/tmp"))
+    home = Path(tempfile.mkdtemp(dir="/tmp"))
     home.chmod(0o755)
     for name in binaries.NEEDED:
         script = home / name
@@ -282,7 +285,7 @@ def test_broken_installation_is_passed_over(no_docker: None, monkeypatch: pytest
             assert server.source == good[0].source
             assert any("out of order" in note for note in server.notes)
     finally:
-        supervisor.shutil.rmtree(home)
+        shutil.rmtree(home)
 
 
 def test_nothing_reachable_is_one_error_that_says_what_to_install(
@@ -403,7 +406,7 @@ def test_container_that_does_not_start_is_passed_over(
 
 def test_docker_without_testcontainers_is_noted(engine: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine alone is not enough; the note names the package to install."""
-    monkeypatch.setattr(docker.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(docker.NoDocker, match=r"pip install 'lockproof\[docker\]'"):
         docker.require_engine()
     assert engine
@@ -424,7 +427,7 @@ def test_silent_engine_does_not_hold_the_run_up(monkeypatch: pytest.MonkeyPatch)
 
 def test_programs_are_found_without_the_wheel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without the wheel, PATH comes first, then Debian's newest version."""
-    monkeypatch.setattr(binaries.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(binaries, "SYSTEM", tmp_path / "postgresql")
     for place in ("path", "postgresql/9/bin", "postgresql/16/bin", "postgresql/17/lib"):
         (tmp_path / place).mkdir(parents=True)

@@ -161,7 +161,8 @@ def lifetime(lakebase: Lakebase, body: dict[str, Any]) -> float:
             seconds = datetime.fromisoformat(str(until)).timestamp() - lakebase.clock.time()
         except ValueError:
             raise invalid_parameter(f"Field 'expire_time' is not a timestamp: '{until}'.") from None
-    if not TOKEN_SECONDS[0] - 1 <= seconds <= TOKEN_SECONDS[1] + 1:
+    # In whole seconds: an `expire_time` five minutes from now was written a moment ago.
+    if not TOKEN_SECONDS[0] <= round(seconds) <= TOKEN_SECONDS[1]:
         raise invalid_parameter("The lifetime of a credential must be between 300s and 3600s.")
     return seconds
 
