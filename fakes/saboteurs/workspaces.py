@@ -239,18 +239,27 @@ class IndexClient(MemoryClient):
         super().put(workspace, data, lock_id=lock_id)
         index = self.store.index
         if workspace not in index:
-            self.store.another.set()
-            self.store.another.clear()
-            self.store.another.wait(MEETING)
+            self.wait_for_another()
             self.store.index = (*index, workspace)
+
+    def delete_workspace(self, workspace: str, *, force: bool = False) -> None:
+        super().delete_workspace(workspace, force=force)
+        index = self.store.index
+        self.wait_for_another()
+        self.store.index = tuple(name for name in index if name != workspace)
 
     def workspaces(self) -> Sequence[str]:
         return [n for n in super().workspaces() if n == DEFAULT or n in self.store.index]
 
+    def wait_for_another(self) -> None:
+        self.store.another.set()
+        self.store.another.clear()
+        self.store.another.wait(MEETING)
+
 
 @register.breaks("WS-ISO-002")
 class RewritesIndex(BrokenDriver):
-    """Names are in one list, which concurrent creations overwrite for each other."""
+    """Names are in one list, which concurrent clients overwrite for each other."""
 
     client_type = IndexClient
     store_type = IndexStore
@@ -269,7 +278,7 @@ class StaysListedClient(TracingClient):
         return sorted({*super().workspaces(), *self.store.names})
 
 
-@register.breaks("WS-DEL-001", "WS-LIST-003", "WS-NAME-003")
+@register.breaks("WS-DEL-001", "WS-LIST-003", "WS-ISO-002", "WS-NAME-003")
 class StaysListed(TracingDriver):
     """A deleted workspace is listed for ever."""
 
