@@ -262,3 +262,7 @@ def main() -> None:
         fail(MISTAKE, str(error))
     except BackendError as error:
         fail(FAILED, str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import socket
 import threading
 from pathlib import Path
@@ -80,7 +81,13 @@ class Gateway:
         self.socket.close()
 
     def __enter__(self) -> Self:
-        self.thread.start()
+        # Its threads take no signals: one that arrives there would not wake the main thread, whose work
+        # it is to handle it, and would end the process where no handler is set yet.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            self.thread.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         self.server.ready.wait()
         return self
 
