@@ -303,6 +303,19 @@ class ReleaseIgnoresId(BrokenClient):
                 raise NotLocked(f"workspace {workspace!r} is not locked")
 
 
+@register.breaks("LOCK-REL-002", "LOCK-REL-003", "LOCK-FORCE-002")
+class RefusesAndReleases(BrokenClient):
+    """A release with a wrong id is refused, after the lock was dropped."""
+
+    def unlock(self, workspace: str, lock_id: str) -> None:
+        try:
+            super().unlock(workspace, lock_id)
+        except LockMismatch:
+            with self.store.mutex:
+                self.store.locks.pop(workspace, None)
+            raise
+
+
 class StoreWithGrants(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
@@ -528,6 +541,15 @@ class UnfencedWrites(RemembersGrants):
 
     def put(self, workspace: str, data: bytes, *, lock_id: str | None = None) -> None:
         super().put(workspace, data, lock_id=None if lock_id in self.granted else lock_id)
+
+
+@register.breaks("LOCK-FENCE-001", "LOCK-FENCE-002")
+class WritesAndRefuses(BrokenClient):
+    """A write under a lock that is not held is refused, after it was stored."""
+
+    def put(self, workspace: str, data: bytes, *, lock_id: str | None = None) -> None:
+        super().put(workspace, data)
+        super().put(workspace, data, lock_id=lock_id)
 
 
 @register.breaks("LOCK-FENCE-002")

@@ -31,7 +31,7 @@ Result = Mapping[str, Any]
 """One of `results` of a backend in `report.json`."""
 
 BATCH = 8  # pytest's start is paid once for so many
-JOBS = 2
+JOBS = max(2, os.cpu_count() or 2)
 CALL_SECONDS = 10
 RUN_SECONDS = 600
 GOOD = frozenset({"pass", "skip", "disabled", "not-run"})
@@ -108,7 +108,7 @@ def table(found: Sequence[Bite], bare: Sequence[str]) -> list[str]:
     rows = [("saboteur", "requirement", "test that caught it", "seconds")]
     for item in found:
         test = item.test.removeprefix("suites/") or "NOT CAUGHT"
-        rows.append((item.saboteur, item.requirement, test, f"{item.seconds:.2f}" if item.test else ""))
+        rows.append((item.saboteur, item.requirement, test, f"{item.seconds:.3f}" if item.test else ""))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     for item in found:

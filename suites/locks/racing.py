@@ -43,7 +43,7 @@ class CriticalSection:
                 self.inside.discard(who)
 
 
-def together(clients: Sequence[RecordedClient], act: Callable[[RecordedClient], None]) -> None:
+def together(clients: Sequence[RecordedClient], act: Callable[[RecordedClient], object]) -> None:
     """Runs `act` for every client in a thread of its own, all let go at once.
 
     Returns when all have ended; raises what was raised first.
