@@ -7,7 +7,8 @@ import json
 import random
 import uuid
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle
 from typing import Any
 
 from lockproof.driver import DriverError
@@ -19,10 +20,10 @@ MEGABYTE = 1_000_000
 EXCERPT = 24
 
 
-def successive(count: int, *, padding: int = 0) -> Iterator[bytes]:
-    """`count` states of one lineage with rising serials, each of `padding` bytes more or less."""
+def successive(count: int, *, paddings: Sequence[int] = (0,)) -> Iterator[bytes]:
+    """`count` states of one lineage with rising serials, each of the next of `paddings` bytes more."""
     lineage = str(uuid.uuid4())
-    for serial in range(1, count + 1):
+    for serial, padding in zip(range(1, count + 1), cycle(paddings), strict=False):
         yield tofu_bytes(document(serial=serial, lineage=lineage, padding=filler(padding)))
 
 

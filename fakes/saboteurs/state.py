@@ -294,16 +294,7 @@ def keep_lineage(old: bytes | None, new: bytes) -> bytes:
     return new if not first or given is None else new.replace(given, first, 1) if given else new
 
 
-@register.breaks(
-    "STATE-LIN-001",
-    "STATE-ATOM-002",
-    "STATE-ORDER-001",
-    "STATE-FORCE-001",
-    "STATE-FORCE-002",
-    "STATE-REPL-001",
-    "STATE-REPL-002",
-    "STATE-ATOM-001",
-)
+@register.breaks("STATE-LIN-001", "STATE-FORCE-001", "STATE-FORCE-002", "STATE-REPL-001")
 class KeepsLineage(BrokenDriver):
     """The first lineage is written into later states."""
 
@@ -315,7 +306,7 @@ def older(old: bytes | None, new: bytes) -> bool:
     return lineage_of(old) == lineage_of(new) and before is not None and now is not None and now < before
 
 
-@register.breaks("STATE-FORCE-001", "STATE-FORCE-002")
+@register.breaks("STATE-FORCE-001", "STATE-FORCE-002", "STATE-REPL-002", "STATE-ORDER-001")
 class DropsOlder(BrokenDriver):
     """A lower serial is acknowledged and dropped."""
 

@@ -7,13 +7,14 @@ import uuid
 from collections.abc import Mapping
 from types import TracebackType
 
-from lockproof.driver import Address, Snapshot
+from lockproof.driver import Address, DriverError, Snapshot
 from lockproof.driver.file import FileDriver, FileScope
 from lockproof.driver.memory import MemoryClient, MemoryScope, MemoryStore
 from lockproof.fakes.saboteurs.broken import BrokenDriver, BrokenScope, Register, altering
 
 register = Register(__name__, "state")
 SABOTEURS = register.saboteurs
+VARIANTS = register.variants
 
 MEETING = 0.005
 """Seconds that a write stays half done in the hope that another client meets it."""
@@ -267,4 +268,22 @@ class OldReplica(BrokenDriver):
     """Reads beside a write come from a replica that is behind."""
 
     client_type = OldReplicaClient
+    store_type = MeetingStore
+
+
+# --- Correct, though unusual
+
+
+class OneWriterClient(MeetingClient):
+    def put(self, workspace: str, data: bytes, *, lock_id: str | None = None) -> None:
+        if self.store.writing:
+            raise DriverError("stale", True, "another write is under way")
+        super().put(workspace, data, lock_id=lock_id)
+
+
+@register.correct
+class OneWriter(BrokenDriver):
+    """A write beside another one is definitely refused, as by compare-and-swap."""
+
+    client_type = OneWriterClient
     store_type = MeetingStore

@@ -9,12 +9,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from lockproof.driver.recorder import RecordedClient, RecordedScope
 from lockproof.history import History, Operation
 from lockproof.spec.outcome import Unknown, Violation
-from lockproof.suites.documents import successive
+from lockproof.suites.documents import refused, successive
 
 TRIES = 3
 
@@ -23,26 +24,22 @@ def run(scope: RecordedScope, *, writers: int, readers: int, states: int, size: 
     """`writers` clients write `states` states each; `readers` clients read until they are done.
 
     Sizes alternate, so that a write in pieces leaves a tail or lacks an end. The first state is
-    stored before anybody reads. Raises what a client raised.
+    stored before anybody reads. A write beside another one may be definitely refused, as a backend
+    that compares and swaps does. Raises what a client raised.
     """
-    plans = [
-        [data for pair in zip(*series, strict=True) for data in pair]
-        for series in (
-            (successive(states // 2, padding=size), successive(states // 2, padding=size // 3))
-            for _ in range(writers)
-        )
-    ]
-    scope.client("first").put("default", plans[0].pop(0))
+    first, *rest = successive(1 + writers * states, paddings=(size, size // 3))
+    scope.client("first").put("default", first)
     done = threading.Event()
 
     def write(plan: Sequence[bytes], client: RecordedClient) -> None:
         for data in plan:
-            client.put("default", data)
+            refused(partial(client.put, "default", data))
 
     def read(client: RecordedClient) -> None:
         while not done.is_set():
             client.get("default")
 
+    plans = [rest[n::writers] for n in range(writers)]
     with ThreadPoolExecutor(writers + readers) as pool:
         reading = [pool.submit(read, scope.client(f"reader-{n}")) for n in range(readers)]
         writing = [pool.submit(write, plan, scope.client(f"writer-{n}")) for n, plan in enumerate(plans)]
@@ -81,8 +78,8 @@ def overlapping(history: History) -> int:
 
 def require_whole(history: History) -> None:
     """Raises `Violation` unless every read saw a state that somebody wrote, once there was one."""
-    written = {op.invoke.given["sha256"] for op in _calls(history, "put") if op.invoke.given}
-    stored = min((op.returned for op in _calls(history, "put") if op.kind == "ok"), default=float("inf"))
+    written = {op.invoke.given["sha256"] for op in _writes(history) if op.invoke.given}
+    stored = min((op.returned for op in _writes(history)), default=float("inf"))
     for op in _calls(history, "get"):
         seen = _seen(op)
         if seen is None and op.called > stored and op.kind == "ok":
@@ -93,7 +90,7 @@ def require_whole(history: History) -> None:
 
 def require_fresh(history: History) -> None:
     """Raises `Violation` when a read shows less than what the only writer had written before it."""
-    writes = list(_calls(history, "put"))
+    writes = list(_writes(history))
     order = {op.invoke.given["sha256"]: n for n, op in enumerate(writes) if op.invoke.given}
     for op in _calls(history, "get"):
         done = max((n for n, put in enumerate(writes) if put.returned < op.called), default=-1)
@@ -114,6 +111,11 @@ def last_states(history: History) -> set[str]:
 
 def _calls(history: History, f: str) -> Iterator[Operation]:
     return (op for op in history.operations() if op.f == f and op.ws == "default")
+
+
+def _writes(history: History) -> Iterator[Operation]:
+    """Every write that has, or may have, taken effect."""
+    return (op for op in _calls(history, "put") if op.kind != "fail")
 
 
 def _seen(op: Operation) -> str | None:

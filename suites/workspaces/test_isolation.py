@@ -50,7 +50,7 @@ def test_deleting_one_workspace_changes_no_other(alice: RecordedClient, bob: Rec
 def test_workspaces_made_at_once_are_all_kept(backend: Backend, scope: RecordedScope) -> None:
     """Of workspaces that many clients make at the same moment none is lost or mixed up."""
     plans = [
-        {f"of-{n}-{k}": data for k, data in enumerate(successive(EACH, padding=2000))}
+        {f"of-{n}-{k}": data for k, data in enumerate(successive(EACH, paddings=[2000]))}
         for n in range(backend.clients or CLIENTS)
     ]
     at_once([partial(make, scope.client(f"client-{n}"), plan) for n, plan in enumerate(plans)])
