@@ -7,6 +7,7 @@ import json
 import platform
 import secrets
 import signal
+import tempfile
 import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
@@ -70,10 +71,7 @@ class Controller:
             except services.StartError as failure:
                 pytest.exit(str(failure), returncode=1)
             begun.append((spec, service, driver))
-        try:
-            folder, self.remark = create(settings.report, run_id, started, cwd)
-        except FolderError as failure:
-            raise pytest.UsageError(str(failure)) from None
+        folder = self.make_folder(run_id, started, cwd)
         self.sent = {
             "settings": settings.to_json(),
             "services": [service.to_json() for _, service, _ in begun],
@@ -93,6 +91,15 @@ class Controller:
             run=self.sent["run"],
             backends=self.sent["described"],
         )
+
+    def make_folder(self, run_id: str, started: datetime.datetime, cwd: Path) -> Path:
+        if self.config.getoption("collectonly"):
+            return Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
+        try:
+            folder, self.remark = create(self.run.settings.report, run_id, started, cwd)
+        except FolderError as failure:
+            raise pytest.UsageError(str(failure)) from None
+        return folder
 
     def describe(self, spec: BackendSpec, service: services.Service) -> dict[str, Any]:
         """A backend as the report names it. `given` are the user's options, `options` all of them."""
