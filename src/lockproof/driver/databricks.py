@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import fields
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -20,6 +22,7 @@ from psycopg.pq import TransactionStatus
 
 import tofu_databricks
 from lockproof.driver.api import Address, Capabilities, DriverInfo, LockInfo, Snapshot
+from lockproof.driver.command_line import CommandLine
 from lockproof.driver.databricks_bed import TestBed
 from lockproof.driver.errors import DriverError, ErrorKind, Locked, LockMismatch, NotLocked
 from lockproof.fakes.databricks.control import FakeControl
@@ -28,7 +31,7 @@ from lockproof.fakes.databricks.server import FakeServer
 from lockproof.provision.postgres import provide_postgres
 from tofu_databricks import errors
 from tofu_databricks.backend import Backend
-from tofu_databricks.config import Config
+from tofu_databricks.config import ENV_PREFIX, Config
 from tofu_databricks.lockinfo import LockInfo as TofuLockInfo
 from tofu_databricks.seams import Clock
 
@@ -132,6 +135,17 @@ class DatabricksScope:
         """A client with any settings and clock."""
         return DatabricksClient(self.driver.backend_class(config, clock=clock))
 
+    def command_line(self, workspace: str) -> CommandLine:
+        """Stock clients go through `tofu-databricks exec`."""
+        config = self.config()
+        settings = {
+            f"{ENV_PREFIX}{option.name.upper()}": str(getattr(config, option.name))
+            for option in fields(config)
+            if option.type in {"str", "int"} and getattr(config, option.name) != option.default
+        }
+        program = (sys.executable, "-m", "tofu_databricks.cli", "exec", "--workspace", workspace, "--")
+        return CommandLine(program, settings)
+
     def test_bed(self) -> TestBed:
         """What stands behind the scope."""
         return TestBed(self)
@@ -213,6 +227,7 @@ class DatabricksDriver:
                 "clients.process",
                 "test-bed",
                 "databricks",
+                "http",
             }
         )
 
