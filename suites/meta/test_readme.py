@@ -100,16 +100,15 @@ def fake_environment(tmp_path: Path) -> Iterator[dict[str, str]]:
             if not equals:
                 break
             exported[name] = shlex.split(value)[0] if value else ""
-            if name == "LOCKPROOF_FAKE_READY":
-                break
         yield exported
         fake.send_signal(signal.SIGINT)
         fake.wait(30)
 
 
-CONFIGURATION = """
-terraform { backend "http" {} }
-resource "terraform_data" "a" { input = "hello" }
+RESOURCE = """
+resource "terraform_data" "a" {
+  input = "hello"
+}
 """
 
 
@@ -118,7 +117,9 @@ def test_terraform_runs_on_the_fake_as_shown(tmp_path: Path, fake_environment: d
     """`lockproof fake`, its variables, and `tofu-databricks exec -- terraform …` are all it takes."""
     work = tmp_path / "work"
     work.mkdir()
-    (work / "main.tf").write_text(CONFIGURATION)
+    block = re.search(r"```hcl\n(.*?)```", README, re.DOTALL)
+    assert block is not None
+    (work / "main.tf").write_text(block[1] + RESOURCE)
     assert "tofu-databricks exec -- terraform init" in commands()
     for command in ("init -input=false", "apply -auto-approve -input=false", "state list"):
         done = run(f"tofu-databricks exec -- terraform {command}", work, **fake_environment)
