@@ -85,11 +85,11 @@ def test_service_is_stopped_when_the_run_is_interrupted(
 
 
 def test_service_that_cannot_be_started_is_one_line(pytester: pytest.Pytester) -> None:
-    """The reason is told in one line without the password, and the code is 1: nothing was proved."""
+    """The reason is told in one line without the password; nothing is collected, so the code is 4."""
     pytester.makepyfile(test_six=SIX_TESTS)
     broken = "--backend-opt=broken=no room"
     run = run_here(pytester, "test_six.py", broken, *options(pytester.path), backend=BACKEND)
-    assert run.code == 1
+    assert run.code == 4
     assert f"backend {BACKEND} could not be started: no service: no room with ***" in run.output
     assert "Traceback" not in run.output
     assert "tiger-in-the-tank" not in run.output

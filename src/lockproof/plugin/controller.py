@@ -66,10 +66,7 @@ class Controller:
         run_id = secrets.token_hex(3)
         begun = []
         for spec in self.specs:
-            try:
-                service, driver = services.start(spec, settings, self.stack, run.redactor)
-            except services.StartError as failure:
-                pytest.exit(str(failure), returncode=1)
+            service, driver = services.start(spec, settings, self.stack, run.redactor)
             begun.append((spec, service, driver))
         folder = self.make_folder(run_id, started, cwd)
         self.sent = {
