@@ -200,6 +200,8 @@ class _Call:
             if self.may_have_happened and not self.read_only:
                 error.definite = False
             raise error from failed.__cause__
+        finally:
+            self.data = None  # tenacity keeps us in a cycle, and a large state until the next collection
 
     def wait(self, state: tenacity.RetryCallState) -> float:
         """Seconds until the next attempt."""

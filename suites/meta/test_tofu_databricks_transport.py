@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import email.utils
+import gc
 import io
 import json
 import socket
 import ssl
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -355,6 +357,25 @@ def test_truncated_answer_is_read_again() -> None:
     script = Script((200, b"half", {"Content-Length": "8"}), ok(b"complete"))
     assert transport(script).request("GET", "/x").content == b"complete"
     assert len(script.sent) == 2
+
+
+def test_payload_is_let_go_when_the_call_ends() -> None:
+    """A state that was written does not stay in memory until a collection."""
+
+    class Payload(bytearray):
+        """Bytes that can be watched."""
+
+    gc.disable()
+    try:
+        script = Script(failing(503), ok())
+        payload = Payload(b"x")
+        watched = weakref.ref(payload)
+        transport(script).request("PUT", "/x", data=payload)  # type: ignore[arg-type]
+        script.sent.clear()
+        del payload
+        assert watched() is None
+    finally:
+        gc.enable()
 
 
 def test_netrc_does_not_replace_the_credentials(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
