@@ -126,7 +126,9 @@ class FakeServer:
         """Lets held requests go, ends all connections and the threads."""
         self.workspace.faults.remove()
         for listener in self._listeners:
-            listener.close()
+            listener.stop()
+        for listener in self._listeners:
+            listener.join()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -158,7 +160,6 @@ class _Listener:
             server_header=False,
             date_header=True,
             timeout_keep_alive=120,
-            timeout_graceful_shutdown=1,
         )
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self._run, name=f"fake {application.host} {bound}", daemon=True)
@@ -177,8 +178,11 @@ class _Listener:
             ticker.wait(POLL_SECONDS)
         raise RuntimeError(f"the fake Databricks did not start at {self.url}")
 
-    def close(self) -> None:
-        self.server.should_exit = True
+    def stop(self) -> None:
+        """Requests under way are cut off: nobody reads their answers any more."""
+        self.server.should_exit = self.server.force_exit = True
+
+    def join(self) -> None:
         if self.thread.is_alive():
             self.thread.join(START_SECONDS)
         self.socket.close()
