@@ -127,6 +127,24 @@ def test_secrets_stay_in_the_process(pytester: pytest.Pytester) -> None:
         assert [text for text in (run.output, *written) if secret in text] == []
 
 
+@pytest.mark.parametrize("workers", [(), ("-n1",)], ids=["alone", "xdist"])
+def test_driver_of_the_working_directory_is_found(tmp_path: Path, workers: tuple[str, ...]) -> None:
+    """`py:` names a module beside the tests, also in a worker, also where pytest adds no path."""
+    text = "from lockproof.driver.memory import MemoryDriver as make\n"
+    (tmp_path / "my_driver.py").write_text(text, encoding="utf-8")
+    (tmp_path / "test_six.py").write_text(SIX_TESTS, encoding="utf-8")
+    command = [str(Path(sys.executable).with_name("pytest")), *QUICK, "--import-mode=importlib"]
+    done = subprocess.run(
+        [*command, "--backend=py:my_driver:make", "test_six.py", *workers],
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_postgres_is_handed_only_to_drivers_that_start_something(pytester: pytest.Pytester) -> None:
     """A driver without `provision` is not bothered with a DSN."""
     pytester.makepyfile(test_six=SIX_TESTS)

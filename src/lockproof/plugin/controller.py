@@ -75,6 +75,7 @@ class Controller:
             "described": [self.describe(spec, service) for spec, service, _ in begun],
             "expectations": [asdict(entry) for entry in wanted],
             "secrets": sorted(run.redactor.values),
+            "directory": str(cwd),
             "folder": str(folder),
             "shown_folder": str(folder.relative_to(cwd) if folder.is_relative_to(cwd) else folder),
             "run": self.facts(run_id, started),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,8 @@ class Session:
         self.described = {described["id"]: described for described in data["described"]}
         self.expectations = load_json(data["expectations"])
         self.redactor.values.update(data["secrets"])
+        if data["directory"] not in sys.path and any(s.id.startswith("py:") for s in services):
+            sys.path.insert(0, data["directory"])  # as `resolve` does in the controller
         ready = dict(zip((service.id for service in services), drivers, strict=False))
         self.backends = [self.backend(service, ready.get(service.id)) for service in services]
 
