@@ -9,7 +9,8 @@ from collections.abc import Iterable
 
 from lockproof.fakes.databricks.fidelity import Fidelity
 from lockproof.fakes.databricks.router import Routes
-from lockproof.fakes.databricks.workspace import FakeWorkspace
+from lockproof.fakes.databricks.routes import lakebase, lakebase_instances
+from lockproof.fakes.databricks.routes.core import CORE
 
 HEAD = """# Operations of the fake Databricks
 
@@ -58,7 +59,7 @@ def switches() -> dict[str, str]:
 
 def current() -> str:
     """OPERATIONS.md as it should be."""
-    return operations(FakeWorkspace().router.groups)
+    return operations([*CORE, lakebase.routes, lakebase_instances.routes])
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ class Application:
 class FakeServer:
     """Serves a `FakeWorkspace` until it is closed; use it as a context manager.
 
-    `port` and `storage_port` 0 choose free ports. The control API (`FakeControl`) is served at the
+    Raises OSError at once for a port that is taken. `port` and `storage_port` 0 choose free ports. The control API (`FakeControl`) is served at the
     workspace's address, and only when `host` is a loopback address.
     """
 
@@ -104,10 +104,14 @@ class FakeServer:
     ) -> None:
         self.workspace = workspace or FakeWorkspace()
         control = host in LOOPBACK
-        self._listeners = [
-            _Listener(Application(self.workspace, "workspace", control=control), host, port),
-            _Listener(Application(self.workspace, "storage", control=False), host, storage_port),
-        ]
+        self._listeners: list[_Listener] = []
+        try:
+            for name, number in (("workspace", port), ("storage", storage_port)):
+                application = Application(self.workspace, name, control=control and name == "workspace")
+                self._listeners.append(_Listener(application, host, number))
+        except OSError:
+            self.close()
+            raise
         self.url, self.storage_url = (listener.url for listener in self._listeners)
         self.workspace.url, self.workspace.storage_url = self.url, self.storage_url
 

@@ -249,3 +249,12 @@ def test_grants_on_creation_are_checked(fake: Bed) -> None:
     with pytest.raises(ValueError, match="does not exist"):
         fake.control.create_principal("ada@example.com", grants={"main.default.no": ["READ_VOLUME"]})
     assert fake.control.create_principal("ada@example.com").startswith("dapi")
+
+
+@pytest.mark.parametrize("storage", [True, False])
+def test_taken_port_is_an_error_at_once(storage: bool) -> None:
+    """A port in use is an OSError before anything is served."""
+    with FakeServer() as server:
+        taken = int(server.url.rpartition(":")[2])
+        with pytest.raises(OSError, match="Address already in use"):
+            FakeServer(port=0 if storage else taken, storage_port=taken if storage else 0)

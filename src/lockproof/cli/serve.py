@@ -6,10 +6,16 @@ import sys
 
 import click
 
+PORT = click.IntRange(0, 65535)
+
 
 @click.command()
-@click.option("--port", default=0, show_default="a free one", help="Port of the workspace on 127.0.0.1.")
-@click.option("--lakebase-port", default=0, show_default="a free one", help="Port of Lakebase's Postgres.")
+@click.option(
+    "--port", type=PORT, default=0, show_default="a free one", help="Port of the workspace on 127.0.0.1."
+)
+@click.option(
+    "--lakebase-port", type=PORT, default=0, show_default="a free one", help="Port of Lakebase's Postgres."
+)
 @click.option(
     "--postgres",
     envvar="LOCKPROOF_POSTGRES",
