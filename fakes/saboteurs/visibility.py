@@ -217,7 +217,7 @@ class WritesInPlaceClient(MeetingClient):
             self.store.states[workspace] = new[: len(new) // 2] + old[len(new) // 2 :]
 
 
-@register.breaks("STATE-ATOM-001", "STATE-ATOM-002", "STATE-ORDER-001")
+@register.breaks("STATE-ATOM-001", "STATE-ORDER-001")
 class WritesInPlace(BrokenDriver):
     """A state is written in two halves."""
 

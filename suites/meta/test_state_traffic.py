@@ -69,10 +69,12 @@ def test_whole_and_fresh_reads_are_no_violation(steps: list[Step]) -> None:
 
 
 def test_a_state_that_nobody_wrote_is_a_violation() -> None:
-    """A mixture of two states is neither; the witness is the read."""
+    """A mixture is neither state, and no older one; the witness is the read and the write beside it."""
+    mixed = history([*WRITE_1, *during(WRITE_2, read("half"))])
     with pytest.raises(Violation, match="nobody wrote") as found:
-        traffic.require_whole(history([*WRITE_1, *during(WRITE_2, read("half"))]))
-    assert found.value.witness == (3, 4)
+        traffic.require_whole(mixed)
+    traffic.require_fresh(mixed)
+    assert found.value.witness == (2, 3, 4, 5)
 
 
 def test_a_refused_write_that_is_read_is_a_violation() -> None:
@@ -90,10 +92,10 @@ def test_absence_after_the_first_write_is_a_violation() -> None:
         traffic.require_whole(history([*WRITE_1, *during(WRITE_2, read(None))]))
 
 
-@pytest.mark.parametrize("seen", ["one", None, "half"])
-def test_a_read_behind_a_returned_write_is_a_violation(seen: str | None) -> None:
+@pytest.mark.parametrize(("seen", "shown"), [("one", "write 1"), (None, "no state")], ids=["older", "none"])
+def test_a_read_behind_a_returned_write_is_a_violation(seen: str | None, shown: str) -> None:
     """A read that began after a write had returned shows that write or a later one; the witness has both."""
-    with pytest.raises(Violation, match="write 1 had returned before it began") as found:
+    with pytest.raises(Violation, match=f"showed {shown}, although write 2 had returned") as found:
         traffic.require_fresh(history([*WRITE_1, *WRITE_2, *read(seen)]))
     assert found.value.witness == (2, 3, 4, 5)
 

@@ -6,6 +6,7 @@ saw tells which write it saw, or that nobody wrote it.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -77,28 +78,37 @@ def overlapping(history: History) -> int:
 
 
 def require_whole(history: History) -> None:
-    """Raises `Violation` unless every read saw a state that somebody wrote, once there was one."""
-    written = {op.invoke.given["sha256"] for op in _writes(history) if op.invoke.given}
-    stored = min((op.returned for op in _writes(history)), default=float("inf"))
+    """Raises `Violation` unless every read saw a state that somebody wrote, once there was one.
+
+    The witness is the read and the writes that ran beside it.
+    """
+    writes = list(_writes(history))
+    written = {op.invoke.given["sha256"] for op in writes if op.invoke.given}
+    stored = min((op.returned for op in writes), default=math.inf)
     for op in _calls(history, "get"):
         seen = _seen(op)
+        beside = [put for put in writes if put.called < op.returned and op.called < put.returned]
         if seen is None and op.called > stored and op.kind == "ok":
-            raise Violation("a reader saw no state while it was replaced", witness=_events(op))
+            raise Violation("a reader saw no state while it was replaced", witness=_events(op, *beside))
         if seen is not None and seen not in written:
-            raise Violation("a reader saw a state that nobody wrote", witness=_events(op))
+            raise Violation("a reader saw a state that nobody wrote", witness=_events(op, *beside))
 
 
 def require_fresh(history: History) -> None:
-    """Raises `Violation` when a read shows less than what the only writer had written before it."""
+    """Raises `Violation` when a read shows less than what the only writer had written before it.
+
+    What nobody wrote is no older state; `require_whole` finds it.
+    """
     writes = list(_writes(history))
-    order = {op.invoke.given["sha256"]: n for n, op in enumerate(writes) if op.invoke.given}
+    order = {op.invoke.given["sha256"]: n for n, op in enumerate(writes, 1) if op.invoke.given}
     for op in _calls(history, "get"):
-        done = max((n for n, put in enumerate(writes) if put.returned < op.called), default=-1)
-        seen = order.get(_seen(op) or "", -1)
-        if op.kind == "ok" and seen < done:
+        done = max((n for n, put in enumerate(writes, 1) if put.returned < op.called), default=0)
+        seen = _seen(op)
+        if op.kind == "ok" and (seen is None or seen in order) and order.get(seen or "", 0) < done:
+            shown = f"write {order[seen]}" if seen else "no state"
             raise Violation(
-                f"a read showed write {seen}, although write {done} had returned before it began",
-                witness=[*_events(writes[done]), *_events(op)],
+                f"a read showed {shown}, although write {done} had returned before it began",
+                witness=_events(writes[done - 1], op),
             )
 
 
@@ -123,5 +133,6 @@ def _seen(op: Operation) -> str | None:
     return out.get("sha256") if isinstance(out, dict) else None
 
 
-def _events(op: Operation) -> list[int]:
-    return [op.invoke.i, *([op.outcome.i] if op.outcome else [])]
+def _events(*operations: Operation) -> list[int]:
+    """The numbers of the operations' events, in order."""
+    return sorted(event.i for op in operations for event in (op.invoke, op.outcome) if event is not None)
