@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 from lockproof import teeth
 from lockproof.fakes.saboteurs import catalogue
@@ -21,7 +22,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> SharedRuns:
     return shared_runs(saboteurs(), tmp_path_factory)
 
 
-@pytest.mark.parametrize("saboteur", saboteurs(), ids=lambda saboteur: saboteur.name)
+def runnable(saboteur: Saboteur) -> ParameterSet:
+    """The saboteur as a parameter, skipped where its tests need a program that is not here."""
+    needs = f"needs {' or '.join(saboteur.programs)} on PATH"
+    return pytest.param(
+        saboteur, id=saboteur.name, marks=pytest.mark.skipif(not saboteur.can_run(), reason=needs)
+    )
+
+
+@pytest.mark.parametrize("saboteur", [runnable(saboteur) for saboteur in saboteurs()])
 def test_saboteur_is_caught_for_the_requirement_that_it_breaks(saboteur: Saboteur, runs: SharedRuns) -> None:
     """A test that cites the broken requirement fails, and none that cites only kept ones."""
     bite = teeth.bite(saboteur, runs.of(saboteur))
