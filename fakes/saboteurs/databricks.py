@@ -36,13 +36,13 @@ from tofu_databricks.locks import LockStore
 from tofu_databricks.locks.connector import LakebaseConnector
 from tofu_databricks.locks.lakebase import LakebaseLocks
 from tofu_databricks.reply import RETRIED, Reply
-from tofu_databricks.transport import Transport, decode_object
+from tofu_databricks.transport import Guard, Transport, decode_object
 from tofu_databricks.volume import DIRECTORIES, Entry, Volume, encode
 
 register = Register(__name__, "databricks")
 SABOTEURS = register.saboteurs
 
-NO_RETRIES_LEFT = ("DBX-RETRY-005", "DBX-RETRY-006")
+NO_RETRIES_LEFT = ("DBX-RETRY-005", "DBX-RETRY-006", "DBX-FENCE-002")
 """What cannot hold when nothing is sent again."""
 
 
@@ -107,9 +107,9 @@ class KeepsSpelling(Broken):
 
 
 class PlainWriteVolume(Volume):
-    def write(self, path: str, data: bytes) -> None:
+    def write(self, path: str, data: bytes, guard: Guard | None = None) -> None:
         try:
-            self._put(path, data)
+            self._put(path, data, guard)
         except NotFound as error:
             raise self.missing(error) from None
 
@@ -578,7 +578,15 @@ class SessionLocks(LakebaseLocks):
 
 @register.breaks(
     "DBX-LOCK-004",
-    *("DBX-COST-002", "DBX-LOCK-001", "DBX-LOCK-003", "DBX-LOCK-005", "DBX-LOCK-006", "DBX-FENCE-001"),
+    *(
+        "DBX-COST-002",
+        "DBX-LOCK-001",
+        "DBX-LOCK-003",
+        "DBX-LOCK-005",
+        "DBX-LOCK-006",
+        "DBX-FENCE-001",
+        "DBX-FENCE-002",
+    ),
 )
 class LocksBySession(LockBroken):
     """The lock belongs to a session and ends with it."""
@@ -643,7 +651,7 @@ class UnfencedClient(StateClient):
         self.volume.write(self.path, data)
 
 
-@register.breaks("DBX-FENCE-001", "DBX-COST-002")
+@register.breaks("DBX-FENCE-001", "DBX-FENCE-002", "DBX-COST-002")
 class WritesUnfenced(Broken):
     """A write does not look at the lock."""
 
@@ -657,11 +665,25 @@ class LateFenceClient(StateClient):
             self.require_lock(lock_id)
 
 
-@register.breaks("DBX-FENCE-001")
+@register.breaks("DBX-FENCE-001", "DBX-FENCE-002")
 class LooksTooLate(Broken):
     """A write looks at the lock when it is done."""
 
     parts: ClassVar = {"client_class": LateFenceClient}
+
+
+class OnceFencedClient(StateClient):
+    def put(self, data: bytes, *, lock_id: str | None = None) -> None:
+        if lock_id is not None:
+            self.require_lock(lock_id)
+        self.volume.write(self.path, data)
+
+
+@register.breaks("DBX-FENCE-002")
+class LooksOnce(Broken):
+    """A write looks at the lock before it is sent, and not before it is sent again."""
+
+    parts: ClassVar = {"client_class": OnceFencedClient}
 
 
 # --- Deleting a workspace

@@ -5,6 +5,8 @@ Source: opentofu internal/states/remote/remote.go:17-44 (Client, ClientLocker).
 
 from __future__ import annotations
 
+from functools import partial
+
 from tofu_databricks.errors import LockMismatch, LockNotHeld
 from tofu_databricks.lockinfo import LockInfo
 from tofu_databricks.locks import LockStore
@@ -39,12 +41,16 @@ class StateClient:
         """Replaces the state. One request, and with a `lock_id` one statement to the lock store before it.
 
         Raises `LockMismatch` or `LockNotHeld` when `lock_id` no longer holds the lock; nothing is written
-        then. Without a `lock_id` the lock is not looked at: locks are advisory (locker.go:43-49).
+        then. The lock is looked at again before the write is sent again (throttling may last minutes); an
+        error of that look has `definite=False` when an earlier attempt may have been written. Without a
+        `lock_id` the lock is not looked at: locks are advisory (locker.go:43-49).
         """
-        if lock_id is not None:
-            self.require_lock(lock_id)
-            self.checkpoint("state.put")
-        self.volume.write(self.path, data)
+        if lock_id is None:
+            self.volume.write(self.path, data)
+            return
+        self.require_lock(lock_id)
+        self.checkpoint("state.put")
+        self.volume.write(self.path, data, guard=partial(self.require_lock, lock_id))
 
     def delete(self) -> None:
         """Removes the state; one that is not there is no error. The lock stays as it is."""

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tofu_databricks.errors import InvalidRequest, MalformedReply, NotFound, VolumeNotFound
-from tofu_databricks.transport import Transport, decode_object
+from tofu_databricks.transport import Guard, Transport, decode_object
 
 FILES = "/api/2.0/fs/files"
 DIRECTORIES = "/api/2.0/fs/directories"
@@ -49,16 +49,21 @@ class Volume:
                 return None
             raise self.missing(error) from None
 
-    def write(self, path: str, data: bytes) -> None:
-        """Creates or replaces a file. One request, or three where its directory has to be made first."""
+    def write(self, path: str, data: bytes, guard: Guard | None = None) -> None:
+        """Creates or replaces a file. One request, or three where its directory has to be made first.
+
+        `guard` is called before anything is sent again; what it raises ends the write.
+        """
         try:
-            self._put(path, data)
+            self._put(path, data, guard)
         except NotFound as error:
             if error.reason != DIRECTORY_NOT_FOUND:
                 raise self.missing(error) from None
             self.make_directory(path.rpartition("/")[0])
+            if guard is not None:
+                guard()
             try:
-                self._put(path, data)
+                self._put(path, data, guard)
             except NotFound as again:
                 raise self.missing(again) from None
 
@@ -123,7 +128,7 @@ class Volume:
             return VolumeNotFound(f"{error}; the directory does not exist in {self.root}")
         return VolumeNotFound(f"{error}; catalog, schema and volume must exist: {self.root}")
 
-    def _put(self, path: str, data: bytes) -> None:
+    def _put(self, path: str, data: bytes, guard: Guard | None) -> None:
         self.transport.request(
             "PUT",
             FILES + encode(path),
@@ -131,6 +136,7 @@ class Volume:
             data=data,
             headers={"Content-Type": "application/octet-stream"},
             what=f"PUT {path}",
+            guard=guard,
         )
 
 

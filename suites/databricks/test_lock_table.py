@@ -1,17 +1,33 @@
 """Locks in Lakebase: the table, lost replies, and computes that go to sleep."""
 
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import psycopg
 import pytest
 
 from lockproof.driver import DriverError, Locked, LockInfo, LockMismatch, NotLocked
+from lockproof.driver.databricks_bed import SkippingClock
 from lockproof.driver.recorder import RecordedClient, RecordedScope
 from lockproof.spec import needs, requirement
 from lockproof.spec.statefile import document, tofu_bytes
 from lockproof.suites.databricks.special import bed_of, special_client
 
 FIRST_INITS = 8
+
+
+class BusyClock(SkippingClock):
+    """Somebody else is busy during the first wait."""
+
+    def __init__(self, event: Callable[[], None]) -> None:
+        super().__init__()
+        self.event = event
+
+    def sleep(self, seconds: float) -> None:
+        if not self.slept:
+            self.event()
+        super().sleep(seconds)
 
 
 @needs("test-bed")
@@ -150,3 +166,31 @@ def test_write_without_the_lock_sends_nothing(scope: RecordedScope, loss: str) -
         alice.put("default", tofu_bytes(document()), lock_id=lock_id)
     assert isinstance(refused.value, LockMismatch if loss == "taken-over" else NotLocked)
     assert bed.requests(mark) == []
+
+
+@needs("test-bed", "locking.fencing")
+@requirement("DBX-FENCE-002")
+@pytest.mark.parametrize("reason", ["throttled", "unanswered"])
+def test_write_that_waits_is_not_sent_again_without_the_lock(scope: RecordedScope, reason: str) -> None:
+    """While a write waits to be sent again, another takes over: the other's state is not overwritten."""
+    bed = bed_of(scope)
+    bob = special_client(scope, "bob")
+    newer = tofu_bytes(document(serial=2))
+    lock_id = special_client(scope, "early").lock("default", LockInfo.new("alice"))
+
+    def take_over() -> None:
+        bob.unlock("default", lock_id)
+        bob.put("default", newer, lock_id=bob.lock("default", LockInfo.new("bob")))
+
+    alice = special_client(scope, "alice", clock=BusyClock(take_over))
+    fault: dict[str, Any] = {"drop": True}
+    if reason == "throttled":
+        fault = {"status": 429, "headers": {"Retry-After": "60"}}
+    bed.control.add_fault(method="PUT", path=bed.files, when="before", **fault)
+    with pytest.raises(DriverError) as refused:
+        alice.put("default", tofu_bytes(document(serial=1)), lock_id=lock_id)
+    assert refused.value.kind == "lock_mismatch"
+    assert refused.value.definite == (reason == "throttled")
+    snapshot = bob.get("default")
+    assert snapshot is not None
+    assert snapshot.data == newer

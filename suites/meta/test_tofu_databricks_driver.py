@@ -149,10 +149,11 @@ def test_refusals_keep_their_holder() -> None:
     assert held.holder == LockInfo("1", "op", "info", "who", "v", "2026-01-01T00:00:00Z", "p")
     assert isinstance(driver_error(errors.LockMismatch(holder=HOLDER)), LockMismatch)
     assert isinstance(driver_error(errors.LockNotHeld("x")), NotLocked)
-    unsure = errors.StateLocked(holder=HOLDER)
-    unsure.definite = False
-    found = driver_error(unsure)
-    assert (found.kind, found.definite, found.holder) == ("locked", False, held.holder)
+    for cls, kind in ((errors.StateLocked, "locked"), (errors.LockMismatch, "lock_mismatch")):
+        unsure = cls(holder=HOLDER)
+        unsure.definite = False
+        found = driver_error(unsure)
+        assert (found.kind, found.definite, found.holder) == (kind, False, held.holder)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,12 @@ import io
 import json
 import socket
 import ssl
+import threading
+import warnings
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,12 +21,14 @@ import requests
 import urllib3
 from requests.adapters import BaseAdapter
 
+from lockproof.fakes.databricks.lakebase_tls import certificate, server_context
 from tofu_databricks.errors import (
     BackendError,
     InvalidRequest,
     MalformedReply,
     NotFound,
     PermissionDenied,
+    StaleWrite,
     Throttled,
     Unauthenticated,
     Unavailable,
@@ -394,6 +400,77 @@ def test_verification_settings_reach_the_connection() -> None:
         script = Script(ok())
         transport(script, verify=verify).request("GET", "/x")
         assert script.settings[0]["verify"] == verify
+
+
+@pytest.mark.parametrize("host", ["http://127.0.0.1:9", "http://localhost:9", "http://[::1]:9"])
+def test_no_proxy_stands_before_this_machine(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy of the environment is used for the workspace, and not for a loopback address."""
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://proxy.example:3128")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    near, far = Script(ok()), Script(ok())
+    Transport(lambda: host, dict, adapter=near).request("GET", "/x")
+    transport(far).request("GET", "/x")
+    assert not near.settings[0]["proxies"]
+    assert far.settings[0]["proxies"]["https"] == "http://proxy.example:3128"
+
+
+def test_guard_stands_before_every_attempt_but_the_first() -> None:
+    """It is asked once per retry; what it raises ends the call, with an open outcome where there is one."""
+    asked: list[int] = []
+    script = Script(failing(429, b"", Retry_After="1"), failing(429, b"", Retry_After="1"), ok())
+    transport(script).request("PUT", "/x", data=b"", guard=lambda: asked.append(len(script.sent)))
+    assert asked == [1, 2]
+
+    def forbid() -> None:
+        raise StaleWrite("no longer")
+
+    for step, definite in ((failing(429, b"", Retry_After="1"), True), (failing(500), False)):
+        script = Script(step)
+        error = failure_of(
+            lambda s=script: transport(s).request("PUT", "/x", data=b"", guard=forbid)  # type: ignore[misc]
+        )
+        assert (type(error), error.definite, len(script.sent)) == (StaleWrite, definite, 1)
+
+
+@pytest.fixture
+def tls_server(tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """The address of an HTTPS server, and the file with the only authority that vouches for it."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+        def log_message(self, *arguments: Any) -> None:
+            """Says nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    server.socket = server_context().wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    authority = tmp_path / "authority.pem"
+    authority.write_bytes(certificate()[0])
+    yield f"https://127.0.0.1:{server.server_address[1]}", str(authority)
+    server.shutdown()
+    server.server_close()
+    thread.join(10)
+
+
+def test_certificates_are_verified_as_configured(tls_server: tuple[str, str]) -> None:
+    """Untrusted is an error at once; with its authority, or without verification, the server is reached."""
+    address, authority = tls_server
+    clock = HandClock()
+    error = failure_of(lambda: Transport(lambda: address, dict, clock=clock).request("GET", "/x"))
+    assert "cannot trust the TLS certificate" in str(error)
+    assert clock.slept == []
+    for verify in (authority, False):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert Transport(lambda: address, dict, verify=verify).request("GET", "/x").content == b"ok"
 
 
 def test_json_goes_out_and_comes_back() -> None:

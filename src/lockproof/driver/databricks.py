@@ -43,6 +43,7 @@ KEY = "terraform.tfstate"
 PROVISIONED = ("host", "storage", "token", "lakebase_port")
 OPTIONS = ("variant", "postgres_dsn", *PROVISIONED)
 
+FIELDS = ("ID", "Operation", "Info", "Who", "Version", "Created", "Path")
 KINDS: Mapping[type[errors.BackendError], ErrorKind] = {
     errors.Unauthenticated: "unauthorized",
     errors.PermissionDenied: "unauthorized",
@@ -54,8 +55,11 @@ KINDS: Mapping[type[errors.BackendError], ErrorKind] = {
     errors.MalformedReply: "malformed",
     errors.StaleWrite: "stale",
     errors.WorkspaceError: "unsupported",
+    errors.StateLocked: "locked",
+    errors.LockMismatch: "lock_mismatch",
+    errors.LockNotHeld: "not_locked",
 }
-"""Kinds of the errors that need no class of their own; every other one is `internal`."""
+"""What the errors are called; every other one is `internal`."""
 
 
 class DatabricksClient:
@@ -312,29 +316,18 @@ def translated(call: Callable[[], T]) -> T:
 def driver_error(error: errors.BackendError) -> DriverError:
     """The same failure in the driver interface's terms."""
     holder = getattr(error, "holder", None)
-    info = None if holder is None else LockInfo.from_json(dict(zip(FIELDS, fields_of(holder), strict=True)))
-    found: DriverError
-    if isinstance(error, errors.StateLocked) and error.definite:
-        found = Locked(str(error), holder=info)
-    elif isinstance(error, errors.StateLocked):
-        # Refused, but an earlier attempt of this very request went unanswered and may yet be granted.
-        found = DriverError("locked", False, str(error))
-        found.holder = info
-    elif isinstance(error, errors.LockMismatch):
-        found = LockMismatch(str(error), holder=info)
-    elif isinstance(error, errors.LockNotHeld):
+    info = None if holder is None else LockInfo(**{name: getattr(holder, name) for name in FIELDS})
+    kinds = (kind for cls, kind in KINDS.items() if isinstance(error, cls))
+    found = DriverError(next(kinds, "internal"), error.definite, str(error))
+    # A refusal that is not definite: an earlier attempt of this very call went unanswered.
+    if error.definite and isinstance(error, errors.StateLocked):
+        found = Locked(str(error))
+    elif error.definite and isinstance(error, errors.LockMismatch):
+        found = LockMismatch(str(error))
+    elif error.definite and isinstance(error, errors.LockNotHeld):
         found = NotLocked(str(error))
-    else:
-        kinds = (kind for cls, kind in KINDS.items() if isinstance(error, cls))
-        found = DriverError(next(kinds, "internal"), error.definite, str(error))
+    found.holder = info
     return found
-
-
-FIELDS = ("ID", "Operation", "Info", "Who", "Version", "Created", "Path")
-
-
-def fields_of(info: TofuLockInfo) -> Sequence[str]:
-    return [getattr(info, name) for name in FIELDS]
 
 
 def volume_name(scope: str) -> str:
