@@ -168,6 +168,38 @@ class UncheckedReleases(BrokenClient):
         super().put(workspace, data)
 
 
+@register.correct
+class SessionLocks(BrokenClient):
+    """The lock belongs to the holder's session and ends with it, ids are decoration, and a release by
+    anybody else succeeds without effect, as in pg: it claims nothing beyond exclusion."""
+
+    lacks = frozenset(
+        {"locking.holder-info", "locking.force-unlock", "locking.release-nonce", "locking.fencing"}
+    )
+
+    def __init__(self, store: MemoryStore, who: str) -> None:
+        super().__init__(store, who)
+        self.held: dict[str, str] = {}
+
+    def lock(self, workspace: str, info: LockInfo) -> str:
+        try:
+            self.held[workspace] = super().lock(workspace, info)
+        except Locked:
+            raise Locked("Workspace is already locked") from None
+        return self.held[workspace]
+
+    def unlock(self, workspace: str, lock_id: str) -> None:
+        if workspace in self.held:
+            super().unlock(workspace, self.held.pop(workspace))
+
+    def put(self, workspace: str, data: bytes, *, lock_id: str | None = None) -> None:
+        super().put(workspace, data)
+
+    def close(self) -> None:
+        for workspace in list(self.held):
+            self.unlock(workspace, "")
+
+
 class ClientWithoutStates(BrokenClient):
     def get(self, workspace: str) -> Snapshot | None:
         raise DriverError("unsupported", True, "locks only")

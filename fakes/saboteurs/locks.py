@@ -22,7 +22,7 @@ UNDER_LOAD = ("LOCK-EXCL-002", "LOCK-REL-004", "LOCK-WAIT-001", "LOCK-WAIT-003")
 REFUSALS = (
     *("LOCK-EXCL-001", "LOCK-EXCL-002", "LOCK-ERR-001", "LOCK-SCOPE-001", "LOCK-STATE-001"),
     *("LOCK-HOLD-001", "LOCK-HOLD-002", "LOCK-HOLD-003", "LOCK-HOLD-004", "LOCK-INFO-001"),
-    *("LOCK-REL-002", "LOCK-REL-003", "LOCK-REL-004", "LOCK-IDEM-001", "LOCK-IDEM-002"),
+    *("LOCK-REL-002", "LOCK-REL-003", "LOCK-REL-004", "LOCK-IDEM-001", "LOCK-IDEM-002", "LOCK-IDEM-003"),
     *("LOCK-FORCE-001", "LOCK-FORCE-002", "LOCK-CRASH-001"),
     *("LOCK-WAIT-001", "LOCK-WAIT-002", "LOCK-WAIT-003"),
 )
@@ -390,13 +390,25 @@ class Semaphore(BrokenClient):
         self.store.last[workspace] = lock_id
 
 
+@register.breaks("LOCK-IDEM-002")
+class RenewsUnderAnotherId(BrokenClient):
+    """A repeated request takes the lock anew, under an id of its own."""
+
+    def lock(self, workspace: str, info: LockInfo) -> str:
+        with self.store.mutex:
+            holder = self.store.locks.get(workspace)
+            if holder is not None and holder.Info == info.Info:
+                return f"{holder.ID}-again"
+        return super().lock(workspace, info)
+
+
 class StoreWithDepth(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.depth: Counter[str] = Counter()
 
 
-@register.breaks("LOCK-IDEM-002")
+@register.breaks("LOCK-IDEM-003")
 class CountsRequests(BrokenClient):
     """The lock is re-entrant and counts: a request that was repeated needs two releases."""
 

@@ -74,7 +74,7 @@ def run(
     """
     chosen = [_named(name) for name in names] or list(saboteurs())
     unable = [saboteur for saboteur in chosen if not saboteur.can_run()]
-    found = bites([saboteur for saboteur in chosen if saboteur.can_run()])
+    found = bites([saboteur for saboteur in chosen if saboteur.can_run()], progress)
     bare = [] if names else without_saboteur()
     if as_json:
         document = {"saboteurs": [asdict(bite) for bite in found], "without": bare}

@@ -20,4 +20,4 @@ def test_correct_variant_fails_nothing(variant: CorrectVariant, runs: SharedRuns
     results = runs.of(variant)
     amiss = {r["test"]: (r["status"], r["reason"]) for r in results if r["status"] not in {"pass", "skip"}}
     assert amiss == {}
-    assert sum(r["status"] == "pass" for r in results) >= 20
+    assert sum(r["status"] == "pass" for r in results) >= 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -55,9 +56,15 @@ def teeth(names: tuple[str, ...], as_json: bool) -> int:
     from lockproof.teeth import TeethError, run
 
     try:
-        return run(names, as_json=as_json, echo=click.echo)
+        return run(names, as_json=as_json, echo=click.echo, progress=_progress)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     except TeethError as error:
         click.echo(f"lockproof: {error}", err=True)
         return BROKE
+
+
+def _progress(done: int, of: int) -> None:
+    """Keeps somebody who watches a terminal informed."""
+    if sys.stderr.isatty():
+        click.echo(f"\r{done} of {of} saboteurs run", nl=done == of, err=True)
