@@ -161,6 +161,8 @@ def test_killed_releaser_frees_the_guard(tmp_path: Path, client: FileClient) -> 
     client.lock("default", LockInfo(ID="of-alice", Who="alice"))
     dying(tmp_path, "_remove", "unlock")
     client.unlock("default", "of-alice")
+    with pytest.raises(NotLocked):
+        client.unlock("default", "of-alice")
 
 
 def test_release_does_not_overtake_a_fenced_write(

@@ -78,5 +78,6 @@ def test_workspace_made_again_can_be_locked(alice: RecordedClient, bob: Recorded
         except DriverError as error:
             raise Violation(f"the workspace cannot be locked any more: {error}") from error
         client.put("foo", data, lock_id=lock_id)
+        require_stored(client, data, "foo")
         client.unlock("foo", lock_id)
         client.delete_workspace("foo", force=True)
