@@ -42,7 +42,7 @@ VALUES = {
     "duplicate-keys": b'{"key":1,"key":2,"key":1}',
     "key-order": b'{"z":1,"a":2,"M":3,"10":4,"9":5}',
     "escapes": rb'{"text":"\u00e9 \u003chtml\u003e \/ \ud83d\ude80 \u0000"}',
-    "deep-nesting": b'{"deep":' + b"[" * 300 + b"]" * 300 + b"}",
+    "deep-nesting": b'{"deep":' + b"[" * 5000 + b"]" * 5000 + b"}",
 }
 
 
