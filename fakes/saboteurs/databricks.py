@@ -646,6 +646,18 @@ class KeepsToken(DatabricksDriver):
     backend_class = HoardingBackend
 
 
+class CarelessClient(StateClient):
+    def lock(self, info: LockInfo) -> str:
+        return self.locks.acquire(self.path, info)
+
+
+@register.breaks("DBX-LOCK-007")
+class LocksAnywhere(Broken):
+    """Nobody looks where others keep their locks."""
+
+    parts: ClassVar = {"client_class": CarelessClient}
+
+
 class UnfencedClient(StateClient):
     def put(self, data: bytes, *, lock_id: str | None = None) -> None:
         self.volume.write(self.path, data)

@@ -18,6 +18,7 @@ from tofu_databricks.client import StateClient
 from tofu_databricks.config import Config
 from tofu_databricks.errors import WorkspaceError
 from tofu_databricks.layout import DEFAULT, Layout
+from tofu_databricks.lockrecord import LockStoreRecord
 from tofu_databricks.locks import LockStore
 from tofu_databricks.seams import Checkpoint, Clock, SystemClock, no_checkpoint
 from tofu_databricks.statefile import has_managed_resources
@@ -68,6 +69,7 @@ class Backend:
             verify=config.ca_certificate or not config.skip_cert_verification,
         )
         self.volume = self.volume_class(self.transport, config.root)
+        self.record = LockStoreRecord(self.volume, self.layout.directory, config)
         self._mutex = threading.Lock()
         self._locks: LockStore | None = None
 
@@ -100,7 +102,8 @@ class Backend:
 
     def client(self, workspace: str = DEFAULT) -> StateClient:
         """The bytes and the lock of `workspace`, which need not exist. Raises `WorkspaceError`."""
-        return self.client_class(self.volume, self.locks, self.layout.path(workspace), self.checkpoint)
+        path = self.layout.path(workspace)
+        return self.client_class(self.volume, self.locks, path, self.record, self.checkpoint)
 
     def state_mgr(self, workspace: str = DEFAULT) -> StateManager:
         """The state manager of `workspace`; one that does not exist is made by the first persist."""

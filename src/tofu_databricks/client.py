@@ -9,6 +9,7 @@ from functools import partial
 
 from tofu_databricks.errors import LockMismatch, LockNotHeld
 from tofu_databricks.lockinfo import LockInfo
+from tofu_databricks.lockrecord import LockStoreRecord
 from tofu_databricks.locks import LockStore
 from tofu_databricks.seams import Checkpoint, no_checkpoint
 from tofu_databricks.volume import Volume
@@ -26,11 +27,13 @@ class StateClient:
         volume: Volume,
         locks: LockStore,
         path: str,
+        record: LockStoreRecord,
         checkpoint: Checkpoint | None = None,
     ) -> None:
         self.volume = volume
         self.locks = locks
         self.path = path
+        self.record = record
         self.checkpoint = checkpoint or no_checkpoint
 
     def get(self) -> bytes | None:
@@ -59,8 +62,10 @@ class StateClient:
     def lock(self, info: LockInfo) -> str:
         """One attempt to take the lock; returns the lock's id.
 
-        Raises `StateLocked` with the holder. `Unavailable.definite` is false when it may have been taken.
+        Raises `StateLocked` with the holder, and `ConfigError` when locks of this state are recorded to be
+        kept elsewhere. `Unavailable.definite` is false when it may have been taken.
         """
+        self.record.require()
         return self.locks.acquire(self.path, info)
 
     def unlock(self, lock_id: str) -> None:

@@ -67,6 +67,22 @@ class Volume:
             except NotFound as again:
                 raise self.missing(again) from None
 
+    def create(self, path: str, data: bytes) -> None:
+        """Creates a file, and its directory; one that exists stays as it is and is no error.
+
+        Whether ours or another's is there shows a read: after a lost reply a retry finds our own.
+        """
+        try:
+            self._put(path, data, overwrite=False)
+        except NotFound as error:
+            if error.reason != DIRECTORY_NOT_FOUND:
+                raise self.missing(error) from None
+            self.make_directory(path.rpartition("/")[0])
+            self.create(path, data)
+        except InvalidRequest as error:
+            if not error.code.endswith("ALREADY_EXISTS"):
+                raise
+
     def delete(self, path: str) -> None:
         """Removes a file; one that is not there is no error."""
         try:
@@ -128,11 +144,11 @@ class Volume:
             return VolumeNotFound(f"{error}; the directory does not exist in {self.root}")
         return VolumeNotFound(f"{error}; catalog, schema and volume must exist: {self.root}")
 
-    def _put(self, path: str, data: bytes, guard: Guard | None) -> None:
+    def _put(self, path: str, data: bytes, guard: Guard | None = None, *, overwrite: bool = True) -> None:
         self.transport.request(
             "PUT",
             FILES + encode(path),
-            query={"overwrite": "true"},
+            query={"overwrite": "true" if overwrite else "false"},
             data=data,
             headers={"Content-Type": "application/octet-stream"},
             what=f"PUT {path}",

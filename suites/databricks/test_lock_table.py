@@ -150,6 +150,24 @@ def test_key_of_the_table_excludes_a_second_row(scope: RecordedScope) -> None:
     assert len(bed.lock_rows()) == 1
 
 
+@needs("test-bed")
+@requirement("DBX-LOCK-007")
+@pytest.mark.parametrize("setting", ["lock_table", "lock_schema", "lakebase_project"])
+def test_client_with_another_lock_store_is_refused(scope: RecordedScope, setting: str) -> None:
+    """Who would keep the lock elsewhere is told both places, and holds nothing."""
+    bed = bed_of(scope)
+    other = bed.own_project() if setting == "lakebase_project" else f"{bed.scope.lock_schema}_other"
+    alice = special_client(scope, "alice")
+    alice.unlock("default", alice.lock("default", LockInfo.new("alice")))
+    with pytest.raises(DriverError) as refused:
+        special_client(scope, "bob", **{setting: other}).lock("default", LockInfo.new("bob"))
+    assert refused.value.definite
+    assert refused.value.kind != "locked"
+    assert other in refused.value.message
+    assert bed.scope.lock_schema in refused.value.message
+    assert alice.lock("default", LockInfo.new("alice"))
+
+
 @needs("test-bed", "locking.fencing")
 @requirement("DBX-FENCE-001")
 @pytest.mark.parametrize("loss", ["released", "taken-over"])

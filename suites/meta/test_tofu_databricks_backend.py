@@ -8,23 +8,27 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from requests.adapters import HTTPAdapter
 
 from lockproof.fakes.databricks import FakeWorkspace
 from lockproof.fakes.databricks.inprocess import activate
 from tofu_databricks.backend import Backend
 from tofu_databricks.config import Config
 from tofu_databricks.errors import (
+    ConfigError,
     InvalidRequest,
     LockMismatch,
     LockNotHeld,
     MalformedReply,
     NotFound,
     StateLocked,
+    Unavailable,
     VolumeNotFound,
     WorkspaceError,
 )
 from tofu_databricks.lockinfo import LockInfo
 from tofu_databricks.locks import LockStore
+from tofu_databricks.seams import SystemClock
 from tofu_databricks.statefile import StateFile, empty_state
 
 VOLUME = "main.default.v"
@@ -60,6 +64,16 @@ class Locks:
 
     def close(self) -> None:
         self.closed = True
+
+
+class NoWaiting(SystemClock):
+    """Real time, in which sleeping takes none; `slept` holds what was asked for."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
 
 
 class LocalBackend(Backend):
@@ -168,7 +182,7 @@ def test_write_is_fenced_by_the_lock(workspace: FakeWorkspace, backend: LocalBac
     assert refused.value.holder == LockInfo(ID="new", Who="bob")
     client.put(b"y", lock_id="new")
     assert client.get() == b"y"
-    assert [entry.method for entry in workspace.log.select()] == ["PUT", "GET"]
+    assert [entry.method for entry in workspace.log.select(path="*/terraform.tfstate")] == ["PUT", "GET"]
 
 
 def test_checkpoint_stands_between_fence_and_write(workspace: FakeWorkspace) -> None:
@@ -176,6 +190,7 @@ def test_checkpoint_stands_between_fence_and_write(workspace: FakeWorkspace) -> 
     steps: list[str] = []
     with LocalBackend(config(workspace), checkpoint=steps.append) as backend:
         backend.client().lock(LockInfo(ID="1"))
+        steps.clear()
         backend.client().put(b"x", lock_id="1")
     assert steps == ["state.put", "http.put"]
 
@@ -304,3 +319,106 @@ def test_lock_store_is_opened_once_and_closed(workspace: FakeWorkspace) -> None:
     assert store.closed
     assert store.held
     backend.close()
+
+
+RECORD = "terraform.tfstate.tofu-workspaces/lock-store.json"
+
+
+def test_first_lock_records_where_locks_are_kept(workspace: FakeWorkspace, backend: LocalBackend) -> None:
+    """Written once, looked at once per process, and no workspace."""
+    for name in ("1", "2"):
+        backend.client(name).lock(LockInfo(ID=name))
+    assert json.loads(workspace.metastore.volume(VOLUME).tree.read(RECORD).data) == {
+        "lock_backend": "lakebase",
+        "lakebase": "projects/p/branches/production",
+        "database": "databricks_postgres",
+        "lock_table": "tofu_databricks.state_locks",
+    }
+    with LocalBackend(config(workspace)) as second:
+        second.client().lock(LockInfo(ID="3"))
+    assert [e.method for e in workspace.log.select(path=f"*/{RECORD}")] == ["GET", "PUT", "GET", "GET"]
+    assert backend.workspaces() == ["default"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"lock_table": "others"},
+        {"lock_schema": "others"},
+        {"lakebase_database": "others"},
+        {"lakebase_branch": "others"},
+        {"lakebase_project": None, "lakebase_instance": "others"},
+    ],
+)
+def test_other_lock_store_is_refused_and_both_are_named(
+    workspace: FakeWorkspace, backend: LocalBackend, settings: dict[str, Any]
+) -> None:
+    """Every setting that changes where a lock is kept counts; the message says how to change it for all."""
+    backend.client().lock(LockInfo(ID="1"))
+    with LocalBackend(config(workspace, **settings)) as other:
+        with pytest.raises(
+            ConfigError, match=r"kept in .*state_locks.*, not in .*others.*: use the same"
+        ) as no:
+            other.client().lock(LockInfo(ID="2"))
+        assert "\n" not in str(no.value)
+        assert f"delete {ROOT}/{RECORD} when nobody holds a lock" in str(no.value)
+        assert other.locks.holder(f"{ROOT}/terraform.tfstate") is None
+
+
+def test_lock_is_certainly_not_taken_when_the_record_fails(
+    workspace: FakeWorkspace, backend: LocalBackend
+) -> None:
+    """Whatever became of the record, the lock is free; the next attempt finds the record."""
+    workspace.add_fault(method="PUT", path=f"*/{RECORD}", status=500, when="after", times=None)
+    backend.transport.clock = NoWaiting()
+    with pytest.raises(Unavailable) as failure:
+        backend.client().lock(LockInfo(ID="1"))
+    assert failure.value.definite
+    assert backend.client().lock_holder() is None
+    workspace.faults.remove()
+    assert backend.client().lock(LockInfo(ID="1")) == "1"
+
+
+def test_lost_reply_of_the_record_is_no_conflict(workspace: FakeWorkspace, backend: LocalBackend) -> None:
+    """The retry finds the file that our own first attempt made."""
+    workspace.add_fault(method="PUT", path=f"*/{RECORD}", drop=True, when="after")
+    backend.transport.clock = NoWaiting()
+    assert backend.client().lock(LockInfo(ID="1")) == "1"
+
+
+def test_record_is_made_in_a_directory_that_is_not_there(workspace: FakeWorkspace) -> None:
+    """Storage that makes no directories gets one; a missing volume is an error here, too."""
+    workspace.fidelity.change(parents_auto_created=False)
+    with LocalBackend(config(workspace)) as backend:
+        assert backend.client().lock(LockInfo(ID="1")) == "1"
+    with LocalBackend(config(workspace, volume="nowhere")) as backend:
+        with pytest.raises(VolumeNotFound):
+            backend.client().lock(LockInfo(ID="1"))
+        with pytest.raises(VolumeNotFound):
+            backend.volume.create(f"{backend.config.root}/x", b"")
+
+
+def test_refused_creation_is_an_error(workspace: FakeWorkspace, backend: LocalBackend) -> None:
+    """Only "already exists" is no error."""
+    workspace.add_fault(method="PUT", path="*/x", status=400, body={"error_code": "BAD_REQUEST"})
+    with pytest.raises(InvalidRequest):
+        backend.volume.create(f"{ROOT}/x", b"")
+
+
+def test_seams_replace_the_world(workspace: FakeWorkspace) -> None:
+    """`transport` is where requests go, `connect` what opens connections, `clock` who waits."""
+    adapter, clock = HTTPAdapter(), NoWaiting()
+    connections: list[str] = []
+
+    def connect() -> Any:
+        connections.append("asked")
+        raise ConfigError("no database in this test")
+
+    with Backend(config(workspace), transport=adapter, connect=connect, clock=clock) as backend:
+        assert backend.transport.session.get_adapter("https://anywhere.example") is adapter
+        workspace.add_fault(path="*/files/*", status=503, times=1)
+        assert backend.client().get() is None
+        assert clock.slept
+        with pytest.raises(ConfigError, match="no database in this test"):
+            backend.client().lock(LockInfo.new("alice"))
+    assert connections == ["asked"]
