@@ -64,6 +64,7 @@ def test_deselected_tests_are_not_run(pytester: pytest.Pytester) -> None:
     run = run_every_status(pytester, "-k=test_pass")
     assert run.code == 0
     assert run.statuses() == dict.fromkeys(EXPECTED_STATUSES, "not-run") | {"test_pass": "pass"}
+    assert {run.result(name)["reason"] for name in EXPECTED_STATUSES if name != "test_pass"} == {"deselected"}
     assert run.report["backends"][0]["verdict"]["result"] == "inconclusive"
 
 

@@ -132,6 +132,25 @@ def test_options_go_to_the_backend_they_name(one: pytest.Pytester) -> None:
     assert run_here(one, "test_two.py", f"--backend={service}").code == 0
 
 
+def test_seed_repeats_the_random_numbers_of_a_test(one: pytest.Pytester) -> None:
+    """The same seed gives a test the same numbers, another seed or another test gives others."""
+    one.makepyfile(
+        test_random="""
+        import pytest
+
+        @pytest.mark.parametrize("n", [1, 2])
+        def test_draws(rng, n):
+            with open("drawn", "a") as file:
+                file.write(f"{rng.random()}\\n")
+        """
+    )
+    for number in (5, 5, 6):
+        assert run_here(one, "test_random.py", f"--backend-seed={number}").code == 0
+    drawn = (one.path / "drawn").read_text(encoding="utf-8").split()
+    assert drawn[:2] == drawn[2:4]
+    assert len(set(drawn)) == 4
+
+
 def test_settings_survive_the_way_to_a_worker() -> None:
     """What a worker receives is what the controller has."""
     settings = Settings(backends=("memory",), opt=("a=b",), seed=3, tier="full", keep=True)

@@ -27,6 +27,7 @@ addopts = --import-mode=importlib --strict-markers
 filterwarnings = error
 """
 FOLDER = "--backend-report=run"
+CHOSEN = ("--backend=memory", "--backend-suite=smoke,workspaces", FOLDER)
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +82,12 @@ def ids(run: Run) -> list[str]:
     return [line for line in run.lines if line.startswith("suites/")]
 
 
+@pytest.fixture(scope="module")
+def from_checkout(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The statuses of the chosen suites when run from the checkout's environment."""
+    return run_apart(tmp_path_factory.mktemp("checkout"), *CHOSEN).statuses()
+
+
 def test_wheel_is_what_runs(project: Path, tmp_path: Path) -> None:
     """Suites, fakes and harness all come from the wheel, and nothing is installed at top level."""
     modules = ["lockproof.suites.locks", "lockproof.fakes.databricks", "tofu_databricks"]
@@ -105,16 +112,14 @@ def test_ids_are_the_same_everywhere(project: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["alone", "xdist"])
 @pytest.mark.parametrize("where", ["empty directory", "hostile project"])
 def test_runs_are_the_same_everywhere(
-    project: Path, tmp_path: Path, where: str, workers: tuple[str, ...]
+    project: Path, from_checkout: dict[str, str], tmp_path: Path, where: str, workers: tuple[str, ...]
 ) -> None:
     """The same tests with the same results, also in xdist workers, also in spite of the project."""
-    chosen = ("--backend=memory", "--backend-suite=smoke,workspaces", FOLDER)
-    expected = run_apart(tmp_path, *chosen)
     cwd = project if where == "hostile project" else tmp_path
-    run = run_apart(cwd, *chosen, *workers, python=python_of(project))
+    run = run_apart(cwd, *CHOSEN, *workers, python=python_of(project))
     assert run.code == 0, run.output
     assert len(run.statuses()) > 20
-    assert run.statuses() == expected.statuses()
+    assert run.statuses() == from_checkout
 
 
 @pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["alone", "xdist"])
