@@ -74,9 +74,13 @@ class Gateway:
         finally:
             self.app.close()
 
+    def request_stop(self) -> None:
+        """Makes `run` return once the requests in flight are complete; at once when called before it."""
+        self.server.should_exit = True
+
     def stop(self) -> None:
         """Stops taking requests, completes those in flight, ends the thread."""
-        self.server.should_exit = True
+        self.request_stop()
         self.thread.join()
         self.socket.close()
 
