@@ -60,6 +60,7 @@ def test_each_workspace_has_its_own_lock(alice: RecordedClient, bob: RecordedCli
     take(bob, "staging")
 
 
+@needs("locking")
 @requirement("LOCK-SCOPE-002")
 def test_another_state_has_another_lock(alice: RecordedClient, elsewhere: RecordedClient) -> None:
     """The same workspace name at another place is another lock."""

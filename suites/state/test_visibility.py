@@ -58,6 +58,7 @@ def test_another_process_reads_the_state(backend: Backend, history: HistoryWrite
 
 
 @requirement("STATE-SCOPE-001")
+@needs("state")
 def test_places_do_not_see_each_other(backend: Backend, history: HistoryWriter, scope: RecordedScope) -> None:
     """A state in one place is not there in another, and is not changed or deleted from there."""
     here, there = tofu_bytes(document(note="here")), tofu_bytes(document(note="there"))
@@ -73,7 +74,7 @@ def test_places_do_not_see_each_other(backend: Backend, history: HistoryWriter, 
 
 
 @requirement("STATE-SCOPE-001")
-@needs("workspaces")
+@needs("state", "workspaces")
 def test_places_do_not_share_workspaces(
     backend: Backend, history: HistoryWriter, scope: RecordedScope
 ) -> None:

@@ -224,6 +224,7 @@ class DatabricksDriver:
                 "state.large",
                 "state.atomic-replace",
                 "workspaces",
+                "places",
                 "locking.holder-info",
                 "locking.force-unlock",
                 "locking.release-nonce",
