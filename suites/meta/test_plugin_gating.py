@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from lockproof.plugin.collect import DEFAULT_SUITES, narrowings, suite_root
 from lockproof.suites.meta.runs import run_here
 
 pytest_plugins = ["pytester"]
@@ -126,6 +127,26 @@ def test_tests_without_backend_run_and_are_not_reported(gated: pytest.Pytester) 
     run = run_here(gated, "test_gated.py", "-k=test_of_the_project or test_states", "-v")
     assert "test_gated.py::test_of_the_project PASSED" in run.output
     assert "test_of_the_project" not in run.statuses()
+
+
+@pytest.mark.parametrize(
+    ("paths", "suites", "narrowed"),
+    [
+        ([], DEFAULT_SUITES, []),
+        ([], (*DEFAULT_SUITES, "clients"), []),
+        ([], ("clients",), ["only suite clients was run"]),
+        ([str(suite_root())], DEFAULT_SUITES, []),
+        ([str(suite_root() / "locks")], DEFAULT_SUITES, ["only suites/locks was run"]),
+        (
+            [f"{suite_root()}/smoke/test_smoke.py::x"],
+            DEFAULT_SUITES,
+            ["only suites/smoke/test_smoke.py::x was run"],
+        ),
+    ],
+)
+def test_narrowed_run_says_so(paths: list[str], suites: tuple[str, ...], narrowed: list[str]) -> None:
+    """Whatever leaves out a part of the default suites is named; nothing else is."""
+    assert list(narrowings(paths, suites, (), "default")) == narrowed
 
 
 def test_suites_are_chosen_by_name(pytester: pytest.Pytester) -> None:
