@@ -72,7 +72,9 @@ class FakeControl:
         if isinstance(self.target, FakeWorkspace):
             return operate(self.target, operation, arguments)
         url = self.target.rstrip("/") + PREFIX + operation
-        answer = requests.post(url, data=json.dumps(arguments), timeout=TIMEOUT_SECONDS)
+        with requests.Session() as session:
+            session.trust_env = False  # a proxy of the environment is not for 127.0.0.1
+            answer = session.post(url, data=json.dumps(arguments), timeout=TIMEOUT_SECONDS)
         try:
             body = answer.json()
         except ValueError:

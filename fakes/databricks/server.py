@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import threading
 from collections.abc import Awaitable, Callable
@@ -62,10 +61,13 @@ class Application:
             answer = await asyncio.to_thread(serve_control, self.workspace, request)
         else:
             answer = await self._exchange(request)
+        transport: asyncio.Transport = scope["state"]["transport"]
         if answer.drop:
-            scope["state"]["transport"].abort()
-            return
-        await _send(answer, request.method, send)
+            transport.abort()
+            await _gone(receive)
+        elif not await _send(answer, request.method, send):
+            transport.close()
+            await _gone(receive)
 
     async def _exchange(self, request: Request) -> Response:
         """`FakeWorkspace.handle` without blocking the loop."""
@@ -90,8 +92,8 @@ class Application:
 class FakeServer:
     """Serves a `FakeWorkspace` until it is closed; use it as a context manager.
 
-    Raises OSError at once for a port that is taken. `port` and `storage_port` 0 choose free ports. The control API (`FakeControl`) is served at the
-    workspace's address, and only when `host` is a loopback address.
+    `port` and `storage_port` 0 choose free ports; a port that is taken is an OSError at once. The control API
+    (`FakeControl`) is served at the workspace's address, and only when `host` is a loopback address.
     """
 
     def __init__(
@@ -192,16 +194,6 @@ class _Listener:
         self.socket.close()
 
 
-class _Truncated(logging.Filter):
-    """A scripted truncation is what uvicorn takes for a defect of the application; it is none."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return "ASGI callable returned without" not in record.getMessage()
-
-
-logging.getLogger("uvicorn.error").addFilter(_Truncated())
-
-
 async def _body(receive: Receive) -> bytes | None:
     """The whole body; None when the client went away before its end."""
     chunks = []
@@ -217,7 +209,14 @@ async def _body(receive: Receive) -> bytes | None:
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-async def _send(answer: Response, method: str, send: Send) -> None:
+async def _gone(receive: Receive) -> None:
+    """Waits until the server knows that the connection is gone; else it reports an unfinished answer."""
+    while (await receive())["type"] != "http.disconnect":
+        continue
+
+
+async def _send(answer: Response, method: str, send: Send) -> bool:
+    """Sends the answer; False when it is to break off after what was sent."""
     headers = [
         (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items()
     ]
@@ -234,5 +233,6 @@ async def _send(answer: Response, method: str, send: Send) -> None:
                 "more_body": True,
             }
         )
-        return
+        return False
     await send({"type": "http.response.body", "body": answer.body if length else b""})
+    return True

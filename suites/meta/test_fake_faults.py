@@ -292,3 +292,18 @@ def test_upload_that_breaks_off_has_no_effect() -> None:
 
 def admin(bed: Bed) -> dict[str, str]:
     return {"Authorization": f"Bearer {bed.workspace.token}"}
+
+
+@pytest.mark.parametrize("fault", [{"drop": True}, {"truncate": 1_000_000}, {"truncate": 0}])
+def test_scripted_break_is_no_defect_of_the_server(
+    fault: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A broken answer of any size ends the connection, and the server logs no error of its own."""
+    with reach("server") as fake:
+        put(fake, bytes(3_000_000))
+        fake.control.add_fault(method="GET", path="*/files/*", **fault)
+        broken = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)
+        with pytest.raises(broken):
+            get(fake)
+        assert len(get(fake)) == 3_000_000
+    assert [record.getMessage() for record in caplog.records] == []
