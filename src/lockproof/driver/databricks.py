@@ -247,7 +247,11 @@ class DatabricksDriver:
         """One call to the fake as its administrator, past the backend. Raises `requests.HTTPError`."""
         data = json.dumps(body).encode() if isinstance(body, dict) else body
         headers = {"Authorization": f"Bearer {self.options['token']}"}
-        answer = requests.request(method, self.options["host"] + path, data=data, headers=headers, timeout=30)
+        with requests.Session() as session:
+            session.trust_env = False  # the fake is on this machine: no proxy, no netrc
+            answer = session.request(
+                method, self.options["host"] + path, data=data, headers=headers, timeout=30
+            )
         answer.raise_for_status()
 
     @contextmanager
