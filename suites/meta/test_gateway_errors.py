@@ -96,6 +96,22 @@ def test_a_lock_whose_holder_is_unknown_is_refused_without_one(bed: Bed) -> None
     assert reply.headers["Content-Type"].startswith("text/plain")
 
 
+def test_the_log_names_a_holder_once(bed: Bed, caplog: pytest.LogCaptureFixture) -> None:
+    """Who holds the lock is a warning the first time: terraform 1.11 shows the asker in its place."""
+    with caplog.at_level(logging.WARNING, "tofu_databricks.gateway"):
+        bed.wire.lock("a", Who="alice@laptop")
+        for asker in ("b", "b", "c"):
+            bed.wire.lock(asker)
+        assert [r.getMessage() for r in caplog.records if "alice@laptop" in r.getMessage()] == [
+            "workspace 'default': the state is already locked by alice@laptop since "
+            "2026-01-02T03:04:05.6Z for OperationTypeApply (lock ID a)"
+        ]
+        bed.wire.unlock("a")
+        bed.wire.lock("d")
+        bed.wire.lock("e")
+    assert "lock ID d" in caplog.records[-1].getMessage()
+
+
 def test_the_log_has_a_line_for_each_request(bed: Bed, caplog: pytest.LogCaptureFixture) -> None:
     """Method, path, status and reason; a held lock is news, a failure is a warning."""
     with caplog.at_level(logging.INFO, "tofu_databricks.gateway"):
@@ -104,6 +120,7 @@ def test_the_log_has_a_line_for_each_request(bed: Bed, caplog: pytest.LogCapture
         bed.backend.before["get"] = raising(errors.VolumeNotFound("the volume is gone"))
         bed.wire.send("GET", path="/state/default?secret=x")
     lines = [(r.levelname, r.getMessage()) for r in caplog.records if r.name == "tofu_databricks.gateway"]
+    lines = [(level, line) for level, line in lines if "/state/" in line]
     assert [level for level, _ in lines] == ["INFO", "INFO", "WARNING"]
     assert "LOCK /state/default 423" in lines[1][1]
     assert "GET /state/default 424" in lines[2][1]
