@@ -21,7 +21,7 @@ class Fidelity:
     retry_after: a scripted 429 or 503 without headers of its own carries `Retry-After: 1`.
     hidden_volume_requests: how many requests answer 404 for a new volume before it is seen.
     stale_reads: how many reads after each write or delete still see what was there before.
-    max_page: the largest directory page, whatever `page_size` asks for.
+    max_page: the largest page of any listing, whatever `page_size` or `max_results` asks for.
     empty_pages: every page of a listing is preceded by an empty one with a `next_page_token`.
     unordered_lists: directory listings come in an order that is not by name.
     conflict_status: status of creating a Unity Catalog object that exists, 400 or 409.

@@ -63,7 +63,7 @@ class FakeWorkspace:
         self.faults = FaultScript()
         self.log = RequestLog()
         self.directory = Directory(self.clock)
-        self.metastore = Metastore(self.clock)
+        self.metastore = Metastore(self.clock, self.fidelity)
         self.transfers = Transfers(self.clock)
         self.mutex = threading.RLock()
         self.version = 0

@@ -310,7 +310,6 @@ def _create(
     extra: tuple[str, ...],
 ) -> Response:
     comment = body.get("comment")
-    workspace.metastore.conflict_status = workspace.fidelity.conflict_status
     item = workspace.metastore.create(
         kind,
         parent,
@@ -319,8 +318,6 @@ def _create(
         comment=None if comment is None else str(comment),
         extra={key: body[key] for key in extra if body.get(key)},
     )
-    if isinstance(item, Volume):
-        item.hidden_requests = workspace.fidelity.hidden_volume_requests
     return Response.of_json(_shown(workspace, item))
 
 
