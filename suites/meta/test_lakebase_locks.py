@@ -10,12 +10,15 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+import requests.certs
 from psycopg import sql
 
+from lockproof.fakes.databricks.lakebase_tls import certificate
 from lockproof.provision.postgres import PostgresServer
 from lockproof.suites.meta.lakebase_bed import KEY, FollowingClock, LakebaseBed, eventually, lakebase_bed
 from tofu_databricks.errors import (
@@ -586,30 +589,31 @@ def test_names_are_taken_literally(postgres_database: str, name: str) -> None:
         connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(schema, name)))
 
 
-def test_serializable_database_is_no_obstacle(bed: LakebaseBed) -> None:
-    """Where transactions are serializable by default, exclusion holds and conflicts are tried again."""
-    stores = [
-        LakebaseLocks(
-            lambda: bed.connect(options="-c default_transaction_isolation=serializable"),
-            schema="tofu_databricks",
-            table="state_locks",
-            clock=FollowingClock(bed.workspace.clock),
-        )
-        for _ in range(8)
-    ]
-    stores[0].prepare()
-
-    def race(one: LockStore) -> bool:
-        try:
-            one.acquire(KEY, LockInfo.new("racer"))
-        except StateLocked:
-            return False
-        return True
-
-    with ThreadPoolExecutor(8) as pool:
-        assert sum(pool.map(race, stores)) == 1
-    for one in stores:
-        one.close()
+def test_serializable_database_is_no_obstacle(bed: LakebaseBed, store: LockStore) -> None:
+    """Where transactions are serializable by default, a conflict is tried again and names the holder."""
+    store.prepare()
+    strict = LakebaseLocks(
+        lambda: bed.connect(
+            options="-c default_transaction_isolation=serializable", application_name="strict"
+        ),
+        schema="tofu_databricks",
+        table="state_locks",
+        clock=FollowingClock(bed.workspace.clock),
+    )
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'strict' AND wait_event_type = 'Lock'"
+    )
+    with bed.connect(autocommit=False) as rival, bed.connect() as watch, ThreadPoolExecutor(1) as pool:
+        rival.execute(f"INSERT INTO {TABLE} (key, id, info) VALUES (%s, 'x', '')".encode(), [KEY])
+        outcome = pool.submit(strict.acquire, KEY, LockInfo.new("alice"))
+        eventually(lambda: watch.execute(waiting.encode()).fetchone() == (1,), "nobody waits for the rival")
+        rival.commit()
+        with pytest.raises(StateLocked) as caught:
+            outcome.result()
+    assert caught.value.holder == LockInfo(ID="x")
+    assert caught.value.definite is True
+    assert len(slept(strict)) == 1
+    strict.close()
 
 
 # --- tokens and settings ---
@@ -738,6 +742,20 @@ def test_pooler_that_takes_no_settings_is_used_without(
     eventually(lambda: not bed.proxy.sessions, "sessions are open")
     store.holder(KEY)
     assert made == [connector.SERVER_SETTINGS, "", ""]
+
+
+def test_server_certificate_is_verified_when_asked(
+    bed: LakebaseBed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """verify-full trusts ca_certificate when it is set, and otherwise what the workspace is trusted by."""
+    trusted = tmp_path / "ca.pem"
+    trusted.write_bytes(certificate()[0])
+    verified = {"lakebase_sslmode": "verify-full"}
+    assert bed.store(ca_certificate=str(trusted), **verified).holder(KEY) is None
+    with pytest.raises(ConfigError, match="verify-full does not work"):
+        bed.store(**verified).holder(KEY)
+    monkeypatch.setattr(requests.certs, "where", lambda: str(trusted))
+    assert bed.store(**verified).holder(KEY) is None
 
 
 @pytest.mark.parametrize(
