@@ -208,6 +208,7 @@ def test_read_only_post_is_definite_when_lost() -> None:
     [
         (failing(401, {"error_code": 401, "message": "Credential was not sent."}), Unauthenticated),
         (failing(403, {"error_code": 403, "message": "Invalid access token. [ReqId: 2]"}), Unauthenticated),
+        (failing(403, b"Invalid access token."), Unauthenticated),
         (failing(403, {"error_code": "PERMISSION_DENIED", "message": "User does not have READ VOLUME"}),
          PermissionDenied),
         (failing(404, {"error_code": "NOT_FOUND", "message": "gone"}), NotFound),
