@@ -15,7 +15,7 @@ from typing import Any
 
 import psycopg
 import pytest
-import requests.certs
+import requests.utils
 from psycopg import sql
 
 from lockproof.fakes.databricks.lakebase_tls import certificate
@@ -754,7 +754,7 @@ def test_server_certificate_is_verified_when_asked(
     assert bed.store(ca_certificate=str(trusted), **verified).holder(KEY) is None
     with pytest.raises(ConfigError, match="verify-full does not work"):
         bed.store(**verified).holder(KEY)
-    monkeypatch.setattr(requests.certs, "where", lambda: str(trusted))
+    monkeypatch.setattr(requests.utils, "DEFAULT_CA_BUNDLE_PATH", str(trusted))
     assert bed.store(**verified).holder(KEY) is None
 
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
 import psycopg
-import requests.certs
+import requests.utils
 
 from tofu_databricks.config import Config
 from tofu_databricks.errors import (
@@ -176,7 +176,9 @@ class LakebaseConnector:
         if config.ca_certificate:
             authorities["sslrootcert"] = config.ca_certificate
         elif config.lakebase_sslmode in {"verify-ca", "verify-full"}:
-            authorities["sslrootcert"] = requests.certs.where()  # those that the workspace is trusted by
+            authorities["sslrootcert"] = (
+                requests.utils.DEFAULT_CA_BUNDLE_PATH
+            )  # those that the workspace is trusted by
         return BoundedConnection.connect(
             host=host,
             port=config.lakebase_port,
