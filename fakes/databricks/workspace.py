@@ -20,6 +20,7 @@ from lockproof.fakes.databricks.fidelity import Fidelity
 from lockproof.fakes.databricks.identity import Directory, Principal, Token
 from lockproof.fakes.databricks.requestlog import LogEntry, RequestLog
 from lockproof.fakes.databricks.router import Route, Router
+from lockproof.fakes.databricks.routes.core import CORE
 from lockproof.fakes.databricks.transfers import Transfers
 from lockproof.fakes.databricks.wire import Request, Response
 
@@ -76,9 +77,6 @@ class FakeWorkspace:
         self.token = self.directory.issue(self.admin).value
         self.metastore.create("catalog", "", "main", self.admin)
         self.metastore.create("schema", "main", "default", self.admin)
-
-        from lockproof.fakes.databricks.routes.core import CORE
-
         self.router.install(CORE)
 
     # --- for code in the same process ---
