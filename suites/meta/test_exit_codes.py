@@ -104,3 +104,14 @@ def test_violation_outweighs_a_failing_tear_down(pytester: pytest.Pytester) -> N
     run = run_here(pytester, "test_both.py")
     assert run.result("test_both")["status"] == "fail"
     assert "tear-down failed" in run.result("test_both")["reason"]
+
+
+def test_file_of_the_project_that_cannot_be_imported_fails_the_run(pytester: pytest.Pytester) -> None:
+    """A broken file beside good ones is code 1 and hides none of their results."""
+    pytester.makepyfile(
+        test_broken="import no_such_module", test_good="def test_good(backend): assert backend.id"
+    )
+    run = run_here(pytester, "test_broken.py", "test_good.py")
+    assert run.code == 1
+    assert run.statuses() == {"test_good": "pass"}
+    assert "no_such_module" in run.output

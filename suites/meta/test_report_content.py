@@ -97,6 +97,13 @@ def test_terminal_shows_cards_verdict_and_the_path_last(every: Run) -> None:
     assert any("only 3 of 50 clients met" in line for line in every.lines)
 
 
+def test_terminal_says_why_tests_were_not_run(every: Run) -> None:
+    """Every reason that kept a test from running is shown with its number, never a bare count."""
+    assert "     1 not-run: no tofu on PATH" in every.lines
+    assert "     1 skip: not declared: clients.process" in every.lines
+    assert "     1 disabled: switched off by --backend-without: locking.force-unlock" in every.lines
+
+
 def test_witness_names_the_operations_that_are_shown(every: Run) -> None:
     """A violation with a witness shows those operations, not the last ones."""
     operations = every.result("test_fail_by_violation")["failure"]["operations"]
