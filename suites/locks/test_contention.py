@@ -43,12 +43,12 @@ def test_of_fifty_racing_clients_one_at_a_time_holds_the_lock(
 @needs("state")
 @requirement("LOCK-WAIT-001")
 def test_waiting_clients_get_the_lock_one_after_the_other(
-    backend: Backend, scope: RecordedScope, history: HistoryWriter
+    scope: RecordedScope, history: HistoryWriter
 ) -> None:
     """Clients that wait at the same time all get the lock, one at a time."""
     clients = [scope.client(f"waiter-{n}") for n in range(8)]
     clients[0].put("default", counted(0))
-    section, turns = CriticalSection(), Turns(backend.timeout)
+    section, turns = CriticalSection(), Turns(len(clients))
 
     def work(client: RecordedClient) -> None:
         clock, info = TurnClock(turns), LockInfo.new(client.who)

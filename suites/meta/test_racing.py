@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -73,7 +74,7 @@ def test_the_first_failure_is_raised(clients: list[RecordedClient]) -> None:
         first.wait(10)
         turns.wait_past(turns.ended)
 
-    turns = Turns(0.3)
+    turns = Turns(len(clients) - 1)
     with pytest.raises(Violation, match="the cause"):
         together(clients, act)
 
@@ -94,7 +95,7 @@ def test_too_little_contention_is_unknown_after_three_tries() -> None:
 
 def test_a_waiter_is_woken_by_the_end_of_a_turn_and_misses_none() -> None:
     """A pause ends with the next turn, at once when one ended since the last pause."""
-    turns = Turns(10)
+    turns = Turns(2)
     clock = TurnClock(turns)
     with turns.one():
         pass
@@ -102,11 +103,33 @@ def test_a_waiter_is_woken_by_the_end_of_a_turn_and_misses_none() -> None:
     assert (clock.seen, clock.now()) == (1, 1)
 
 
-def test_waiting_for_a_turn_that_fails_or_never_ends_is_a_violation() -> None:
-    """Nobody waits for ever, nor for a lock whose holder failed."""
-    with pytest.raises(Violation, match="in vain"):
-        TurnClock(Turns(0.01)).pause(1)
-    turns = Turns(10)
+def test_waiters_that_wait_for_each_other_are_a_violation() -> None:
+    """When all whose turn has not ended wait, no turn can end."""
+    turns = Turns(3)
+    with turns.one():
+        pass
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(TurnClock(turns).pause, 1) for _ in range(2)]
+        for future in waiting:
+            with pytest.raises(Violation, match="in vain"):
+                future.result(10)
+
+
+def test_a_waiter_is_not_given_up_while_somebody_has_a_turn() -> None:
+    """Others may wait as long as one is inside; they are woken when it ends."""
+    turns = Turns(3)
+    clocks = [TurnClock(turns) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        with turns.one():
+            waiting = [pool.submit(clock.pause, 1) for clock in clocks]
+        for future in waiting:
+            future.result(10)
+    assert [clock.seen for clock in clocks] == [1, 1]
+
+
+def test_waiting_for_a_turn_that_failed_is_a_violation() -> None:
+    """Nobody waits for a lock whose holder failed."""
+    turns = Turns(2)
     clock = TurnClock(turns)
     with pytest.raises(ValueError, match="cause"), turns.one():
         raise ValueError("cause")
