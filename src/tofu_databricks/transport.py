@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import ssl
 from collections.abc import Callable, Mapping
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
@@ -290,7 +291,7 @@ class _Call:
         """The failure of an attempt that got no answer."""
         reason = _root(failure)
         address = self.transport.host()
-        if isinstance(failure, requests.exceptions.SSLError):
+        if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(failure)):
             message = f"{self.what}: cannot trust the TLS certificate of {address}: {reason}"
             return _Failed(Unavailable(f"{message}; ca_certificate names an authority to trust"), again=False)
         if isinstance(failure, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):

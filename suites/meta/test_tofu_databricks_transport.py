@@ -166,6 +166,7 @@ def test_recovery_within_the_retries_is_success() -> None:
         (failing(500),),
         (requests.ReadTimeout("slow"),),
         (requests.ConnectionError(ConnectionResetError(104, "reset")),),
+        (requests.exceptions.SSLError(ssl.SSLEOFError(8, "EOF occurred in violation of protocol")),),
         (failing(502), failing(403, {"error_code": "PERMISSION_DENIED", "message": "no"})),
         (failing(500), failing(429, b"", Retry_After="1000")),
         (failing(500), failing(409, {"error_code": "ALREADY_EXISTS", "message": "there"})),
