@@ -8,7 +8,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,8 +16,11 @@ import pytest
 
 from lockproof.driver.databricks import DatabricksDriver, DatabricksScope
 from lockproof.suites.meta.gateway_bed import SECRET, Wire, lock_body
+from tofu_databricks import __version__
+from tofu_databricks.cli import main
 
 DEADLINE = 60.0
+Call = Callable[..., tuple[int, str, str]]
 UNREACHABLE = {
     "TOFU_DATABRICKS_HOST": "http://127.0.0.1:9",
     "TOFU_DATABRICKS_TOKEN": "t0ken-of-this-test",
@@ -56,8 +59,35 @@ def command(settings: Mapping[str, str], *arguments: str, **extra: str) -> subpr
 def run(settings: Mapping[str, str], *arguments: str, **extra: str) -> tuple[int, str, str]:
     """Exit code, output and error output."""
     process = command(settings, *arguments, **extra)
-    output, errors = process.communicate(timeout=DEADLINE)
+    try:
+        output, errors = process.communicate(timeout=DEADLINE)
+    finally:
+        process.kill()
     return process.returncode, output, errors
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Calls `tofu-databricks ARGUMENTS` in this process: exit code, output and error output."""
+
+    def called(settings: Mapping[str, str], *arguments: str) -> tuple[int, str, str]:
+        with monkeypatch.context() as patch:
+            for name in [name for name in os.environ if "DATABRICKS" in name]:
+                patch.delenv(name)
+            for name, value in settings.items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", ["tofu-databricks", *arguments])
+            try:
+                main()
+            except SystemExit as end:
+                code = end.code
+            else:
+                code = 0
+        shown = capsys.readouterr()
+        assert isinstance(code, int)
+        return code, shown.out, shown.err
+
+    return called
 
 
 @contextmanager
@@ -174,54 +204,92 @@ def test_a_missing_volume_is_never_an_empty_state(scope: DatabricksScope) -> Non
     assert "mistyped" in reply.text
 
 
-def test_init_prepares_and_can_be_repeated(scope: DatabricksScope) -> None:
+def test_init_prepares_and_can_be_repeated(scope: DatabricksScope, call: Call) -> None:
     """`init` finds the volume and makes the lock table, twice as well as once."""
     settings = scope.command_line("default").environment
     for _ in range(2):
-        code, output, errors = run(settings, "init")
+        code, output, errors = call(settings, "init")
         assert (code, errors) == (0, "")
         assert f"/{scope.volume}: found" in output
         assert "lock table (lakebase): ready" in output
-    _, output, _ = run(settings, "doctor", "--set", "create_lock_table=false")
+    _, output, _ = call(settings, "doctor", "--set", "create_lock_table=false")
     assert "(lakebase): free" in output
 
 
-def test_init_prints_the_ddl_where_it_may_not_create(scope: DatabricksScope) -> None:
+def test_init_prints_the_ddl_where_it_may_not_create(scope: DatabricksScope, call: Call) -> None:
     """With create_lock_table off and no table, `init` says what to run and exits with 1."""
     settings = scope.command_line("default").environment
-    code, _, errors = run(settings, "init", "--set", "create_lock_table=false")
+    code, _, errors = call(settings, "init", "--set", "create_lock_table=false")
     assert code == 1
     assert "CREATE TABLE" in errors
     assert scope.lock_schema in errors
 
 
-def test_init_names_a_missing_volume(scope: DatabricksScope) -> None:
+def test_init_names_a_missing_volume(scope: DatabricksScope, call: Call) -> None:
     """A volume that is not there is one line and exit 1."""
-    code, _, errors = run(scope.command_line("default").environment, "init", "--volume", "mistyped")
+    code, _, errors = call(scope.command_line("default").environment, "init", "--volume", "mistyped")
     assert code == 1
     assert "mistyped" in errors
     assert errors.count("\n") == 1
 
 
-def test_doctor_says_what_works_and_what_does_not(scope: DatabricksScope) -> None:
+def test_doctor_says_what_works_and_what_does_not(scope: DatabricksScope, call: Call) -> None:
     """`doctor` has a line for volume, state, lock and client; the exit code is 1 when one is not good."""
     settings = scope.command_line("default").environment
-    assert run(settings, "init")[0] == 0
-    _, output, _ = run(settings, "doctor")
+    assert call(settings, "init")[0] == 0
+    _, output, _ = call(settings, "doctor")
     lines = output.splitlines()
     assert [line.split()[0] for line in lines[:3]] == ["ok", "ok", "ok"]
     assert "none yet" in lines[1]
     assert "free" in lines[2]
-    code, output, _ = run(settings, "doctor", "--volume", "mistyped")
+    code, output, _ = call(settings, "doctor", "--volume", "mistyped")
     assert code == 1
     assert output.splitlines()[0].startswith("FAIL")
     assert "mistyped" in output.splitlines()[0]
 
 
-def test_doctor_reaches_no_workspace_and_says_so() -> None:
+def test_doctor_reaches_no_workspace_and_says_so(call: Call) -> None:
     """Where nobody listens every check fails by name, without a traceback and without the token."""
-    code, output, errors = run({**UNREACHABLE, "TOFU_DATABRICKS_RETRY_DEADLINE": "1s"}, "doctor")
+    code, output, errors = call({**UNREACHABLE, "TOFU_DATABRICKS_RETRY_DEADLINE": "1s"}, "doctor")
     assert code == 1
     assert output.count("FAIL") >= 3
     assert "Traceback" not in errors
     assert UNREACHABLE["TOFU_DATABRICKS_TOKEN"] not in output + errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["doctor", "--catalog", "a.b"], "catalog"),
+        (["doctor", "--set", "client_secret=x"], "other users can read a command line"),
+        (["doctor", "--set", "nonsense"], "NAME=VALUE"),
+        (["doctor", "--config", "/nonexistent.toml"], "/nonexistent.toml"),
+        (["doctor", "--frob"], "No such option"),
+        (["frob"], "No such command"),
+        (["exec"], "Missing argument"),
+    ],
+)
+def test_a_mistake_is_one_line_and_4(call: Call, arguments: list[str], message: str) -> None:
+    """A wrong command, option or setting is one line on standard error and exit code 4."""
+    code, output, errors = call(UNREACHABLE, *arguments)
+    assert (code, output) == (4, "")
+    assert errors.startswith("tofu-databricks: ")
+    assert errors.count("\n") == 1
+    assert message in errors
+
+
+def test_exec_hands_on_the_exit_code_and_names_what_cannot_run(call: Call, tmp_path: Path) -> None:
+    """The exit code is the command's, 128 + n after a signal; 127 and 126 where it cannot be started."""
+    assert call(UNREACHABLE, "exec", "--", "sh", "-c", "exit 3")[0] == 3
+    assert call(UNREACHABLE, "exec", "--", "sh", "-c", "kill -9 $$")[0] == 137
+    assert call(UNREACHABLE, "exec", "--", "no-such-command")[0] == 127
+    (tmp_path / "plain").write_text("")
+    assert call(UNREACHABLE, "exec", "--", str(tmp_path / "plain"))[0] == 126
+
+
+def test_without_arguments_the_help_is_shown(call: Call) -> None:
+    """No command at all shows the help, with the exit code of a mistake; --version has none of it."""
+    code, _, errors = call({})
+    assert code == 4
+    assert "Commands:" in errors
+    assert call({}, "--version") == (0, f"tofu-databricks, version {__version__}\n", "")
