@@ -284,9 +284,13 @@ def test_upload_that_breaks_off_has_no_effect() -> None:
         with socket.create_connection((split.hostname or "", split.port or 0)) as raw:
             head = f"PUT {FILES}/f HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {fake.workspace.token}\r\n"
             raw.sendall(f"{head}Content-Length: 100\r\n\r\ntorn".encode())
-        ticker = threading.Event()
-        while fake.control.requests(method="PUT")[-1].status != 0:
-            ticker.wait(0.01)
+        logged: list[int | None] = []
+        for _ in range(500):
+            logged = [entry.status for entry in fake.control.requests(method="PUT")]
+            if len(logged) == 2:
+                break
+            threading.Event().wait(0.01)
+        assert logged == [204, 0]
         assert get(fake) == b"whole"
 
 
