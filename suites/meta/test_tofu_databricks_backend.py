@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -422,3 +423,16 @@ def test_seams_replace_the_world(workspace: FakeWorkspace) -> None:
         with pytest.raises(ConfigError, match="no database in this test"):
             backend.client().lock(LockInfo.new("alice"))
     assert connections == ["asked"]
+
+
+def test_trust_is_as_configured(workspace: FakeWorkspace, tmp_path: Path) -> None:
+    """Certificates are verified against the usual authorities, the given ones, or not at all."""
+    file = tmp_path / "ca.pem"
+    file.write_text("x")
+    for settings, verify in (
+        ({}, True),
+        ({"ca_certificate": str(file)}, str(file)),
+        ({"skip_cert_verification": True}, False),
+    ):
+        with LocalBackend(config(workspace, **settings)) as backend:
+            assert backend.transport.verify == verify
