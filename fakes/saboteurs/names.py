@@ -1,4 +1,4 @@
-"""Backends that keep the names of workspaces wrongly, each in one way, and a correct one that refuses some."""
+"""Backends that keep the names of workspaces wrongly, each in one way, and one that refuses some."""
 
 from __future__ import annotations
 

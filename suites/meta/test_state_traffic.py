@@ -150,7 +150,7 @@ def test_traffic_writes_and_reads_as_asked() -> None:
         HistoryWriter({"test": "traffic"}) as writer,
         RecordedScope(MemoryScope(), writer, 10.0) as scope,
     ):
-        traffic.run(scope, writers=3, readers=2, states=4, size=300)
+        traffic.run(scope, traffic.alternating(300), writers=3, readers=2, states=4)
         operations = list(writer.history().operations())
     puts = [op.invoke.given["sha256"] for op in operations if op.f == "put" and op.invoke.given]
     assert len(puts) == len(set(puts)) == 13

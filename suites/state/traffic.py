@@ -7,10 +7,12 @@ saw tells which write it saw, or that nobody wrote it.
 from __future__ import annotations
 
 import math
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from lockproof.driver.recorder import RecordedClient, RecordedScope
@@ -21,14 +23,20 @@ from lockproof.suites.documents import refused, successive
 TRIES = 3
 
 
-def run(scope: RecordedScope, *, writers: int, readers: int, states: int, size: int) -> None:
-    """`writers` clients write `states` states each; `readers` clients read until they are done.
+def alternating(size: int) -> Iterator[bytes]:
+    """Successive states without end, of about `size` and a third of it in turn: a write in pieces
+    then leaves a tail or lacks an end."""
+    return successive(sys.maxsize, paddings=(size, size // 3))
 
-    Sizes alternate, so that a write in pieces leaves a tail or lacks an end. The first state is
-    stored before anybody reads. A write beside another one may be definitely refused, as a backend
-    that compares and swaps does. Raises what a client raised.
+
+def run(scope: RecordedScope, source: Iterator[bytes], *, writers: int, readers: int, states: int) -> None:
+    """`writers` clients write `states` states each of `source`; `readers` clients read until they are
+    done.
+
+    The first state is stored before anybody reads. A write beside another one may be definitely
+    refused, as a backend that compares and swaps does. Raises what a client raised.
     """
-    first, *rest = successive(1 + writers * states, paddings=(size, size // 3))
+    first, *rest = islice(source, 1 + writers * states)
     scope.client("first").put("default", first)
     done = threading.Event()
 
