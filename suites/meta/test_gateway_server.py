@@ -6,10 +6,14 @@ import http.client
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
+from lockproof.driver import DriverError
+from lockproof.driver.http import HttpDriver
+from lockproof.fakes.databricks.lakebase_tls import certificate
 from lockproof.fakes.drivers.memory_backend import MemoryBackend
 from lockproof.suites.meta.gateway_bed import SECRET, Bed, Wire, lock_body, running
 from tofu_databricks.errors import ConfigError
@@ -143,6 +147,29 @@ def test_an_address_that_cannot_be_had_is_one_clear_error() -> None:
         Gateway(bed.gateway.app, port=bed.gateway.port)
     with pytest.raises(ConfigError, match=r"cannot listen on 192\.0\.2\.1 port 0"):
         Gateway(GatewayApp(MemoryBackend(), Access(SECRET)), "192.0.2.1")
+
+
+def test_a_gateway_serves_tls(tmp_path: Path) -> None:
+    """With certificate and key it serves HTTPS, which the http driver trusts by the authority it is given."""
+    for name, pem in zip(("cert.pem", "key.pem"), certificate(), strict=True):
+        (tmp_path / name).write_bytes(pem)
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    app = GatewayApp(MemoryBackend(), Access(SECRET))
+    with Gateway(app, tls_cert=cert, tls_key=key) as gateway:
+        assert gateway.url.startswith("https://127.0.0.1:")
+        options = {"address": gateway.url + "/state/{scope}", "username": "tofu", "password": SECRET}
+        trusting = HttpDriver({**options, "ca": str(cert)}).open_scope("sc").client("a")
+        trusting.put("default", b"state")
+        snapshot = trusting.get("default")
+        trusting.close()
+        assert snapshot is not None
+        assert snapshot.data == b"state"
+        doubting = HttpDriver(options).open_scope("sc").client("b")
+        with pytest.raises(DriverError, match="unavailable"):
+            doubting.get("default")
+        doubting.close()
+    with pytest.raises(ConfigError, match="cannot use the TLS certificate"):
+        Gateway(app, tls_cert=key, tls_key=key)
 
 
 def test_an_address_names_its_workspace_safely() -> None:
