@@ -195,6 +195,22 @@ def test_a_lock_is_granted_by_200_alone(server: Scripted, status: int) -> None:
     assert error.definite is (status >= 300)
 
 
+@pytest.mark.parametrize(
+    ("operation", "good"), [("put", {200, 201, 204}), ("delete", {200, 204, 404}), ("unlock", {200})]
+)
+def test_what_acknowledges_a_change(server: Scripted, operation: str, good: set[int]) -> None:
+    """The statuses that OpenTofu takes for done; any other 2xx leaves the change open."""
+    for status in (200, 201, 202, 204, 206, 404):
+        server.status = status
+        client = client_of(server.url)
+        if status in good:
+            OPERATIONS[operation](client)
+            client.close()
+        else:
+            error = failure(operation, client)
+            assert error.definite is (status == 404)
+
+
 @pytest.mark.parametrize("status", [409, 423])
 def test_a_refused_lock_names_its_holder(server: Scripted, status: int) -> None:
     """The lock info in the refusal is the holder."""
