@@ -84,7 +84,7 @@ class RacyLocks(LakebaseLocks):
         return None
 
 
-@register.breaks("DBX-LOCK-002")
+@register.breaks("DBX-LOCK-002", "DBX-LOCK-001")
 class CreatesWithoutCare(LockBroken):
     """Who creates the lock table at the same time as another fails."""
 
@@ -181,7 +181,7 @@ class KeylessLocks(LakebaseLocks):
         return self._run(attempt)
 
 
-@register.breaks("DBX-LOCK-005")
+@register.breaks("DBX-LOCK-005", "DBX-LOCK-001")
 class LocksWithoutKey(LockBroken):
     """The lock table has no enforced key, and a lock is inserted where none is seen."""
 
