@@ -325,6 +325,18 @@ def test_credentials_are_sent(server: Scripted, options: dict[str, str], header:
     assert server.seen[0][2].get("Authorization") == header
 
 
+def test_no_proxy_of_the_environment_is_asked(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is under test is reached directly, whatever proxy the environment names."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{unused.getsockname()[1]}")
+        client = client_of(server.url)
+        client.get("default")
+        client.close()
+    assert len(server.seen) == 1
+
+
 def test_a_password_can_come_from_a_file(server: Scripted, tmp_path: Path) -> None:
     """`password_file` keeps the password out of the command line; no repr shows it."""
     (tmp_path / "secret").write_text("p\n")
