@@ -107,6 +107,8 @@ def test_a_write_in_flight_completes_when_the_server_stops() -> None:
         assert entered.wait(DEADLINE)
         stop = pool.submit(gateway.stop)
         refuses(gateway)
+        gateway.thread.join(0.5)  # a server that does not wait for its requests has ended by then
+        assert gateway.thread.is_alive()
         go.set()
         assert write.result(DEADLINE).status_code == 200
         stop.result(DEADLINE)
