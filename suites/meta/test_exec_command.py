@@ -178,8 +178,9 @@ def test_on_a_terminal_the_command_has_it() -> None:
 
 def test_on_a_terminal_the_command_can_be_stopped_and_continued() -> None:
     """Ctrl-Z stops the command and exec with it; continued, the command has the terminal again."""
-    pid, terminal = on_terminal("echo ready; read line; echo read $line; exit 6")
+    pid, terminal = on_terminal("read first; echo ready; read line; echo read $line; exit 6")
     try:
+        os.write(terminal, b"first\n")  # what has read a line has the terminal
         read_until(terminal, "ready")
         os.write(terminal, b"\x1a")
         assert os.WIFSTOPPED(state_of(pid))
