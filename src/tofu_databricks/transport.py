@@ -1,7 +1,8 @@
 """HTTP to the workspace: one connection pool, the retry rules, and a class for each way to fail.
 
 Retries: RFC "Error Handling". At most three on connection errors and 500/502/503/504, with exponential
-back-off and jitter; 429 by back-off, or `Retry-After` where that is later, until `retry_deadline`; 401 and 403 never.
+back-off and jitter; 429 by back-off, or `Retry-After` where that is later, until `retry_deadline`; 401 and
+403 never.
 """
 
 from __future__ import annotations
