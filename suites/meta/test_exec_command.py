@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tofu_databricks.gateway.environment import LOCKING_COMMANDS, client_environment
+from tofu_databricks.gateway.environment import LOCKING_COMMANDS, client_environment, go_duration
 
 DEADLINE = 30.0
 SETTINGS = {
@@ -292,7 +292,16 @@ def test_the_environment_of_a_client() -> None:
     assert {n for n in waiting_for if n.startswith("TF_CLI_ARGS")} == {
         f"TF_CLI_ARGS_{command}" for command in LOCKING_COMMANDS
     }
-    assert waiting_for["TF_CLI_ARGS_state_mv"] == "-lock-timeout=1.5s"
+    assert waiting_for["TF_CLI_ARGS_state_mv"] == "-lock-timeout=1500ms"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0004, "1ms"), (1.5, "1500ms"), (600.0, "600s"), (1_080_000.0, "1080000s"), (9.2e9, "9200000000s")],
+)
+def test_a_duration_is_written_as_go_reads_it(seconds: float, text: str) -> None:
+    """However long or short, without an exponent, and never 0."""
+    assert go_duration(seconds) == text
 
 
 def test_a_command_that_is_not_there_is_127(tmp_path: Path) -> None:
