@@ -132,6 +132,12 @@ def test_options_go_to_the_backend_they_name(one: pytest.Pytester) -> None:
     assert run_here(one, "test_two.py", f"--backend={service}").code == 0
 
 
+def test_a_postgres_goes_to_no_backend_that_has_no_use_for_it(one: pytest.Pytester) -> None:
+    """A Postgres for one backend is no option of another one that shares something else."""
+    run = run_here(one, "test_one.py", "--backend-seed=5", "--backend-postgres=host=unused", backend="file")
+    assert run.code == 0
+
+
 def test_seed_repeats_the_random_numbers_of_a_test(one: pytest.Pytester) -> None:
     """The same seed gives a test the same numbers, another seed or another test gives others."""
     one.makepyfile(
