@@ -186,10 +186,13 @@ def test_capabilities_are_corrected_by_options() -> None:
         ({"claims": "locking.fencing", "lacks": "locking.fencing"}, "both name locking.fencing"),
         ({"timeout": "nan"}, "'nan' is not a number of seconds"),
         ({"timeout": "inf"}, "'inf' is not a number of seconds"),
+        ({"lock_address": "http://127.0.0.1:99999"}, "malformed: Port out of range"),
+        ({"unlock_address": "http://[::1"}, "malformed: Invalid IPv6 URL"),
     ],
 )
-def test_a_wrong_correction_is_one_clear_line(options: dict[str, str], message: str) -> None:
-    """A capability that the driver cannot have, or both has and lacks, is named."""
+def test_a_wrong_option_is_one_clear_line(options: dict[str, str], message: str) -> None:
+    """A capability that the driver cannot have or both has and lacks, a deadline that is none, an address
+    that is malformed: each is named."""
     with pytest.raises(ValueError, match=message) as caught:
         HttpDriver({"address": "http://127.0.0.1:1", **options})
     assert "\n" not in str(caught.value)

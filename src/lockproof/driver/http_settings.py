@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import ipaddress
-import math
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -70,7 +70,7 @@ class Settings:
             timeout = float(options.get("timeout", "30"))
         except ValueError:
             timeout = 0.0
-        if not 0 < timeout < math.inf:  # refuses NaN as well
+        if not 0 < timeout <= threading.TIMEOUT_MAX:  # refuses NaN as well
             raise ValueError(f"option timeout: {options['timeout']!r} is not a number of seconds")
         update, lock, unlock = (options.get(name, default).upper() for name, default in METHODS.items())
         basic = basic_of(options)
@@ -141,7 +141,11 @@ def secret_of(options: Mapping[str, str], name: str) -> str | None:
 
 def check_template(template: str) -> None:
     """Raises `ValueError` unless `template` is an http(s) address with known placeholders alone."""
-    parts = urlsplit(template)
+    try:
+        parts = urlsplit(template)
+        _ = parts.port
+    except ValueError as failure:
+        raise ValueError(f"an address of the http driver is malformed: {failure}") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("the http driver needs a full http:// or https:// address: --backend=http:URL")
     if parts.username is not None or parts.password is not None:

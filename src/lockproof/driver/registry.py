@@ -101,8 +101,11 @@ def resolve(spec: str, options: Mapping[str, str] | None = None) -> Sequence[Bac
 
 def public_address(url: str) -> str:
     """`url` without user, password, query and fragment."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError as failure:  # says what, not the address, which may hold a secret
+        raise SpecError(f"--backend=http:URL: the address is malformed: {failure}") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise SpecError("--backend=http:URL needs a full http:// or https:// address")
-    port = f":{parts.port}" if parts.port else ""
     return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"
