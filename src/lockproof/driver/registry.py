@@ -99,6 +99,17 @@ def resolve(spec: str, options: Mapping[str, str] | None = None) -> Sequence[Bac
     return [BackendSpec(f"{kind}:{name}", entry, {**options, "variant": name}) for name in chosen]
 
 
+def nameable() -> Sequence[str]:
+    """The ids that backends can have that are named by an installed driver, running or not."""
+    ids: list[str] = []
+    for name in sorted({point.name for point in entry_points(group=GROUP)}):
+        try:
+            ids += [spec.id for spec in resolve(name)]
+        except SpecError:  # cannot be loaded here: its variants are not known
+            ids.append(name)
+    return ids
+
+
 def public_address(url: str) -> str:
     """`url` without user, password, query and fragment."""
     try:
