@@ -252,6 +252,7 @@ def fail(code: int, message: str) -> NoReturn:
 def main() -> None:
     """The entry point: every mistake is one line and exit code 4, every failure one line and 1."""
     logging.basicConfig(level=logging.WARNING, format="tofu-databricks: %(message)s")
+    logging.getLogger("databricks.sdk").setLevel(logging.CRITICAL)  # our one line says what went wrong
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as request:

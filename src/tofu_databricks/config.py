@@ -99,7 +99,7 @@ class Config:
         for name in ("catalog", "schema", "volume"):
             # Unity Catalog names are case-insensitive: two spellings must not be two locks.
             object.__setattr__(self, name, getattr(self, name).lower())
-        object.__setattr__(self, "host", _normal_host(self.host))
+        object.__setattr__(self, "host", normal_host(self.host))
         _check_location(self)
         _check_authentication(self)
         _check_locking(self)
@@ -221,7 +221,9 @@ def _seconds(value: Any) -> float:
     return float(value)
 
 
-def _normal_host(host: str) -> str:
+def normal_host(host: str) -> str:
+    """`host` with a scheme and without a slash at its end. Raises `ConfigError` when there is more to it,
+    such as a user name and password."""
     if not host:
         return ""
     if "://" not in host:

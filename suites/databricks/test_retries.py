@@ -1,6 +1,8 @@
 """Failures that may pass: how often, how long, and what is said when they do not."""
 
 import email.utils
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,9 +60,24 @@ def test_outage_that_passes_goes_unnoticed(scope: RecordedScope, outage: str) ->
 
 @needs("test-bed")
 @requirement("DBX-RETRY-001")
-def test_nobody_answering_is_unavailable(scope: RecordedScope) -> None:
-    """No network: the address is named, nothing can have happened."""
-    client = special_client(scope, "alice", host="http://127.0.0.1:1")
+@pytest.mark.parametrize("credentials", ["explicit", "ambient token", "ambient service principal"])
+def test_nobody_answering_is_unavailable(
+    scope: RecordedScope, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, credentials: str
+) -> None:
+    """No network: the address is named, nothing can have happened, wherever the credentials come from."""
+    settings: dict[str, str | None] = {"host": "http://127.0.0.1:1"}
+    if credentials != "explicit":
+        for name in [name for name in os.environ if name.startswith(("DATABRICKS_", "ARM_", "GOOGLE_"))]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("DATABRICKS_CONFIG_FILE", str(tmp_path / "no-such-file"))
+        monkeypatch.setenv("DATABRICKS_HOST", "http://127.0.0.1:1")
+        settings = {"host": None, "token": None}
+    if credentials == "ambient token":
+        monkeypatch.setenv("DATABRICKS_TOKEN", "dapi" + "0" * 32)
+    if credentials == "ambient service principal":
+        monkeypatch.setenv("DATABRICKS_CLIENT_ID", "robot")
+        monkeypatch.setenv("DATABRICKS_CLIENT_SECRET", "dose" + "0" * 32)
+    client = special_client(scope, "alice", **settings)
     with pytest.raises(DriverError) as failure:
         client.put("default", tofu_bytes(document()))
     assert (failure.value.kind, failure.value.definite) == ("unavailable", True)
