@@ -116,8 +116,8 @@ class Client(Protocol):
         """The state of `workspace`, `None` when there is none yet."""
 
     def put(self, workspace: str, data: bytes, *, lock_id: str | None = None) -> None:
-        """Replace the state. With a `lock_id` that is not held raises kind `stale`, `LockMismatch`
-        or `NotLocked`; without one, while locked, may pass or be refused."""
+        """Replace the state. With a `lock_id` that is not held raises kind `stale`, `LockMismatch` or
+        `NotLocked`, or unusually `Locked`; without one, while locked, may pass or be refused."""
 
     def delete(self, workspace: str) -> None:
         """Remove the state; afterwards `get` returns `None`. Deleting nothing is no error."""
