@@ -277,6 +277,8 @@ class FakeWorkspace:
         if principal not in self.directory.principals:
             raise ValueError(f"no principal {principal!r} in the fake workspace")
         kind = ("catalog", "schema", "volume")[full_name.count(".")]
+        if kind == "volume" and full_name.lower() in self.metastore.objects["table"]:
+            kind = "table"
         with self.mutex:
             self.metastore.change_grants(self.metastore.get(kind, full_name), principal, add, remove)
 

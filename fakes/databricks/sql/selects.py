@@ -1,0 +1,61 @@
+"""SELECT: run by the engine at the statement's snapshots."""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from lockproof.fakes.databricks.sql.cells import Result, heading
+from lockproof.fakes.databricks.sql.session import Session
+
+
+def select(session: Session, tree: exp.Query) -> Result:
+    """The rows, under the names that Databricks gives to columns."""
+    names = _names(tree)
+    session.prepare(tree)
+    _name_columns(tree)
+    session.relate(tree)
+    session.reach("snapshot")
+    answer = session.query(tree)
+    spelled = {
+        column.name.lower(): column.name
+        for snapshot in session.snapshots.values()
+        for column in snapshot.columns
+    }
+    shown = names or [spelled.get(name, name) for name in answer.names]
+    return Result(
+        tuple(heading(name, kind) for name, kind in zip(shown, answer.types, strict=True)),
+        answer.rows,
+        answer.table.rename_columns(shown),
+    )
+
+
+def _leftmost(tree: exp.Query) -> exp.Query:
+    while isinstance(tree, exp.SetOperation):
+        tree = tree.left
+    return tree.unnest() if isinstance(tree, exp.Subquery) else tree
+
+
+def _names(tree: exp.Query) -> list[str] | None:
+    """The output names as typed; None when a star makes them depend on the tables."""
+    selects = _leftmost(tree).selects
+    if any(item.is_star for item in selects):
+        return None
+    return [_name(item) for item in selects]
+
+
+def _name(item: exp.Expression) -> str:
+    if isinstance(item, (exp.Alias, exp.Column)):
+        return item.alias_or_name
+    if isinstance(item, exp.Count) and isinstance(item.this, exp.Star):
+        return "count(1)"
+    text = item.sql(dialect="databricks", normalize_functions="lower")
+    return text.lower() if isinstance(item, exp.Func) and not item.expressions and not item.this else text
+
+
+def _name_columns(tree: exp.Query) -> None:
+    """Expressions without a name get one that is unique: two of them may read the same."""
+    leftmost = _leftmost(tree)
+    if isinstance(leftmost, exp.Select) and not any(item.is_star for item in leftmost.selects):
+        for index, item in enumerate(leftmost.selects):
+            if not isinstance(item, (exp.Alias, exp.Column)):
+                item.replace(exp.alias_(item.copy(), f"__column_{index}"))
