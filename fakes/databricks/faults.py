@@ -26,7 +26,8 @@ class Fault:
     body after that many bytes while the announced length stays. Without a `body`, a status of 400 and more
     brings the body that a workspace sends with it. With `when="after"` the request takes
     effect first, and delay and hold come between the effect and the answer. `stale`: a read sees what stood
-    there before the last write.
+    there before the last write. `duplicate`: the request is delivered twice, one after the other, and the
+    answer is the second one's.
     """
 
     method: str = "*"
@@ -45,6 +46,7 @@ class Fault:
     drop: bool = False
     truncate: int | None = None
     stale: bool = False
+    duplicate: bool = False
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -55,10 +57,16 @@ class Fault:
         if self.body is not None and self.status is None:
             raise ValueError("a fault with a body needs a status")
         if not (
-            self.delay or self.hold or self.answers or self.truncate is not None or self.stale or self.headers
+            self.delay
+            or self.hold
+            or self.answers
+            or self.truncate is not None
+            or self.stale
+            or self.duplicate
+            or self.headers
         ):
             raise ValueError(
-                "the fault does nothing: set status, drop, truncate, delay, hold, headers or stale"
+                "the fault does nothing: set status, drop, truncate, delay, hold, headers, stale or duplicate"
             )
 
     @property

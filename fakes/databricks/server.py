@@ -7,6 +7,7 @@ import logging
 import socket
 import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qsl, unquote
@@ -24,6 +25,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 START_SECONDS = 20.0
 POLL_SECONDS = 0.01
 BODILESS = (204, 304)
+MAX_WAITING = 512
 
 
 class Protocol(HttpToolsProtocol):
@@ -41,6 +43,8 @@ class Application:
         self.workspace = workspace
         self.host = host
         self.control = control
+        # many requests may wait at once (statements held by a test), none may keep another from waiting
+        self.workers = ThreadPoolExecutor(MAX_WAITING, thread_name_prefix=f"fake {host}")
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -84,7 +88,10 @@ class Application:
                 while step.armed is not None and not step.armed.released.is_set():
                     await asyncio.sleep(POLL_SECONDS)
             else:
-                answer = await asyncio.to_thread(self.workspace.perform, step.route, step.request)
+                loop = asyncio.get_running_loop()
+                answer = await loop.run_in_executor(
+                    self.workers, self.workspace.perform, step.route, step.request
+                )
 
 
 class FakeServer:

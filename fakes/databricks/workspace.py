@@ -9,7 +9,8 @@ import time
 import uuid
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from lockproof.fakes.databricks import errors
 from lockproof.fakes.databricks.catalog import Metastore, Volume
@@ -22,6 +23,9 @@ from lockproof.fakes.databricks.requestlog import LogEntry, RequestLog
 from lockproof.fakes.databricks.router import Route, Router
 from lockproof.fakes.databricks.transfers import Transfers
 from lockproof.fakes.databricks.wire import Request, Response
+
+if TYPE_CHECKING:
+    from lockproof.fakes.databricks.sql.service import SqlService
 
 LOG = logging.getLogger("lockproof.fakes.databricks")
 T = TypeVar("T")
@@ -71,6 +75,8 @@ class FakeWorkspace:
         self.url = "https://workspace.databricks.test"
         self.storage_url = "https://storage.databricks.test"
         self.services: dict[type, Any] = {}
+        self.storage_root: Path | None = None
+        self._sql: SqlService | None = None
         self.router = Router()
         self.admin = self.directory.create(admin, admin=True)
         self.token = self.directory.issue(self.admin).value
@@ -138,6 +144,19 @@ class FakeWorkspace:
         self.version += 1
         return self.version
 
+    @property
+    def sql(self) -> SqlService:
+        """SQL warehouses, statements and Delta tables; made, and the engine loaded, on first use.
+
+        Managed tables lie in `storage_root`, by default in a temporary folder.
+        """
+        with self.mutex:
+            if self._sql is None:
+                from lockproof.fakes.databricks.sql.service import SqlService
+
+                self._sql = SqlService(self, self.storage_root)
+            return self._sql
+
     # --- answering ---
 
     def handle(self, request: Request) -> Response:
@@ -182,12 +201,13 @@ class FakeWorkspace:
             response = (refusal or errors.endpoint_not_found(request.method, request.path)).response()
         else:
             request.stale = bool(fault and fault.stale)
-            if found[0].blocking:
-                answer = yield Work(found[0], request)
-                assert answer is not None
-                response = answer
-            else:
-                response = self.perform(found[0], request)
+            for _ in range(2 if fault and fault.duplicate else 1):
+                if found[0].blocking:
+                    answer = yield Work(found[0], request)
+                    assert answer is not None
+                    response = answer
+                else:
+                    response = self.perform(found[0], request)
 
         if pause and fault and fault.when == "after":
             yield from _paused(pause)

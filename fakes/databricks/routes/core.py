@@ -1,7 +1,17 @@
 """The families of operations that every `FakeWorkspace` answers."""
 
+import lockproof.fakes.databricks.sql.control  # noqa: F401 - its control operations
 from lockproof.fakes.databricks.router import Routes
-from lockproof.fakes.databricks.routes import files, identity, presigned, storage, unity_catalog
+from lockproof.fakes.databricks.routes import (
+    files,
+    identity,
+    presigned,
+    statements,
+    storage,
+    tables,
+    unity_catalog,
+    warehouses,
+)
 
 CORE: tuple[Routes, ...] = (
     identity.routes,
@@ -9,5 +19,9 @@ CORE: tuple[Routes, ...] = (
     presigned.routes,
     storage.routes,
     unity_catalog.routes,
+    tables.routes,
+    warehouses.routes,
+    statements.routes,
+    statements.downloads,
 )
 """What every `FakeWorkspace` answers; further parts install their own with `workspace.router.install`."""

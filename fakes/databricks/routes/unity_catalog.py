@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 routes = Routes("Unity Catalog 2.1", scope="unity-catalog")
 DOC = "docs.databricks.com/api/workspace"
 UC = "/api/2.1/unity-catalog"
-PARENT = {"catalog": "", "schema": "catalog", "volume": "schema"}
+PARENT = {"catalog": "", "schema": "catalog", "volume": "schema", "table": "schema"}
 PAGE_SIZE = 100
 CREDENTIAL_LIFETIME = 3600.0
 
@@ -32,7 +32,7 @@ CREDENTIAL_LIFETIME = 3600.0
 )
 def create_catalog(workspace: FakeWorkspace, request: Request) -> Response:
     body = request.json()
-    name = _required(body, "name")
+    name = required(body, "name")
     if not request.caller.admin:
         raise errors.permission_denied("User does not have CREATE CATALOG on Metastore 'fake-metastore'.")
     return _create(workspace, request, "catalog", "", name, body, ("storage_root", "properties", "options"))
@@ -47,7 +47,7 @@ def create_catalog(workspace: FakeWorkspace, request: Request) -> Response:
 )
 def create_schema(workspace: FakeWorkspace, request: Request) -> Response:
     body = request.json()
-    catalog, name = _required(body, "catalog_name"), _required(body, "name")
+    catalog, name = required(body, "catalog_name"), required(body, "name")
     parent = workspace.metastore.get("catalog", catalog)
     workspace.metastore.require(request.caller, "USE_CATALOG", parent)
     workspace.metastore.require(request.caller, "CREATE_SCHEMA", parent)
@@ -64,8 +64,8 @@ def create_schema(workspace: FakeWorkspace, request: Request) -> Response:
 )
 def create_volume(workspace: FakeWorkspace, request: Request) -> Response:
     body = request.json()
-    schema = f"{_required(body, 'catalog_name')}.{_required(body, 'schema_name')}"
-    name = _required(body, "name")
+    schema = f"{required(body, 'catalog_name')}.{required(body, 'schema_name')}"
+    name = required(body, "name")
     kind = str(body.get("volume_type", "MANAGED"))
     if kind not in ("MANAGED", "EXTERNAL"):
         raise errors.invalid_parameter(f"CreateVolume volume_type must be MANAGED or EXTERNAL, got '{kind}'.")
@@ -101,7 +101,7 @@ def list_catalogs(workspace: FakeWorkspace, request: Request) -> Response:
     notes="`catalog_name` is required.",
 )
 def list_schemas(workspace: FakeWorkspace, request: Request) -> Response:
-    parent = _required(request.query, "catalog_name")
+    parent = required(request.query, "catalog_name")
     workspace.metastore.get("catalog", parent)
     return _list(workspace, request, "schema", parent, "schemas")
 
@@ -114,7 +114,7 @@ def list_schemas(workspace: FakeWorkspace, request: Request) -> Response:
     notes="`catalog_name` and `schema_name` are required.",
 )
 def list_volumes(workspace: FakeWorkspace, request: Request) -> Response:
-    parent = f"{_required(request.query, 'catalog_name')}.{_required(request.query, 'schema_name')}"
+    parent = f"{required(request.query, 'catalog_name')}.{required(request.query, 'schema_name')}"
     workspace.metastore.get("schema", parent)
     return _list(workspace, request, "volume", parent, "volumes")
 
@@ -187,7 +187,7 @@ def delete(workspace: FakeWorkspace, request: Request) -> Response:
     f"{UC}/permissions/{{kind}}/{{name}}",
     name="Get grants",
     source=f"{DOC}/grants/get",
-    notes="`principal` narrows. Types are lower-case: catalog, schema, volume.",
+    notes="`principal` narrows. Types are lower-case: catalog, schema, volume, table.",
 )
 def get_permissions(workspace: FakeWorkspace, request: Request) -> Response:
     item = _securable(workspace, request)
@@ -259,10 +259,10 @@ def effective_permissions(workspace: FakeWorkspace, request: Request) -> Respons
 )
 def temporary_volume_credentials(workspace: FakeWorkspace, request: Request) -> Response:
     body = request.json()
-    volume = workspace.metastore.volume_by_id(_required(body, "volume_id"))
+    volume = workspace.metastore.volume_by_id(required(body, "volume_id"))
     if volume is None:
         raise ApiError(404, "VOLUME_DOES_NOT_EXIST", f"Volume '{body['volume_id']}' does not exist.")
-    operation = _required(body, "operation")
+    operation = required(body, "operation")
     if operation not in ("READ_VOLUME", "WRITE_VOLUME"):
         raise errors.invalid_parameter(f"operation must be READ_VOLUME or WRITE_VOLUME, got '{operation}'.")
     schema = workspace.metastore.get("schema", volume.parent_name)
@@ -335,7 +335,7 @@ def _list(workspace: FakeWorkspace, request: Request, kind: str, parent: str, ke
     visible = [
         item
         for item in workspace.metastore.children(kind, parent)
-        if _sees(workspace.metastore, request.caller, item)
+        if sees(workspace.metastore, request.caller, item)
     ]
     if workspace.fidelity.empty_pages and not filled and visible[offset:]:
         return Response.of_json({"next_page_token": f"{offset}-filled"})
@@ -377,7 +377,7 @@ def _shown(workspace: FakeWorkspace, item: Securable) -> dict[str, Any]:
     return shown
 
 
-def _sees(metastore: Metastore, caller: Principal, item: Securable) -> bool:
+def sees(metastore: Metastore, caller: Principal, item: Securable) -> bool:
     """Whether the caller has anything on the object, on what is above it, or below it."""
     if caller.admin:
         return True
@@ -396,8 +396,10 @@ def _sees(metastore: Metastore, caller: Principal, item: Securable) -> bool:
 
 
 def _require_view(metastore: Metastore, caller: Principal, item: Securable) -> None:
-    if not _sees(metastore, caller, item):
-        privilege = {"catalog": "USE_CATALOG", "schema": "USE_SCHEMA", "volume": "READ_VOLUME"}[item.kind]
+    if not sees(metastore, caller, item):
+        privilege = {"catalog": "USE_CATALOG", "schema": "USE_SCHEMA", "volume": "READ_VOLUME"}.get(
+            item.kind, "SELECT"
+        )
         metastore.require(caller, privilege, item)
 
 
@@ -437,7 +439,8 @@ def _known_principal(workspace: FakeWorkspace, name: str) -> str:
     return name
 
 
-def _required(body: dict[str, Any], key: str) -> str:
+def required(body: dict[str, Any], key: str) -> str:
+    """A non-empty string. Raises the 400 that names the missing field."""
     value = body.get(key)
     if not isinstance(value, str) or not value:
         raise errors.invalid_parameter(f"Missing required field: {key}")

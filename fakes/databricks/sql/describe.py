@@ -52,7 +52,7 @@ def _describe(session: Session, command: Command, words: list[str]) -> Result:
 def _columns(session: Session, full_name: str, *, extended: bool) -> Result:
     snapshot = session.snapshot(full_name, "SELECT")
     rows: list[tuple[str, str, str | None]] = [
-        (column.name, _type_text(column.type), column.comment) for column in snapshot.columns
+        (column.name, type_text(column.type), column.comment) for column in snapshot.columns
     ]
     if snapshot.partitions:
         rows += [("# Partition Information", "", ""), ("# col_name", "data_type", "comment")]
@@ -223,13 +223,13 @@ def _moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def _type_text(kind: Any) -> str:
+def type_text(kind: Any) -> str:
     if isinstance(kind, str):
         return _SPELLED.get(kind, kind)
     if kind["type"] == "array":
-        return f"array<{_type_text(kind['elementType'])}>"
+        return f"array<{type_text(kind['elementType'])}>"
     if kind["type"] == "map":
-        return f"map<{_type_text(kind['keyType'])},{_type_text(kind['valueType'])}>"
+        return f"map<{type_text(kind['keyType'])},{type_text(kind['valueType'])}>"
     return json.dumps(kind) if kind["type"] != "struct" else "struct<{}>".format(
-        ",".join(f"{item['name']}:{_type_text(item['type'])}" for item in kind["fields"])
+        ",".join(f"{item['name']}:{type_text(item['type'])}" for item in kind["fields"])
     )
