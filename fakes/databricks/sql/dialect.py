@@ -62,6 +62,7 @@ class DataFusion(Dialect):
             exp.DateDiff: _difference,
             exp.TsOrDsDiff: _difference,
             exp.UnixSeconds: _unix,
+            exp.StrToUnix: _unix,
             exp.TimeToUnix: _unix,
         }
 

@@ -17,6 +17,7 @@ from lockproof.fakes.databricks.sql.arbiter import Change, Read
 from lockproof.fakes.databricks.sql.dialect import column_type
 from lockproof.fakes.databricks.sql.engine import ACTION, OPERATION, ORDINAL, Answer, Column
 from lockproof.fakes.databricks.sql.reads import reads_of
+from lockproof.fakes.databricks.sql.selects import name_columns
 from lockproof.fakes.databricks.sql.session import Session, column_named
 from lockproof.fakes.databricks.sql.tables import Snapshot
 
@@ -67,6 +68,7 @@ def plan_insert(session: Session, tree: exp.Insert) -> Plan:
         query = source
         session.relate(query)
         names = _output_names(session, query)
+        name_columns(query)
         if tree.args.get("by_name"):
             listed = names
         named = _wanted(target, listed, len(names))
@@ -152,6 +154,8 @@ def plan_merge(session: Session, tree: exp.Merge) -> Plan:
     values: dict[str, dict[int, exp.Expression]] = {column.name: {} for column in target.columns}
     kinds: dict[int, str] = {}
     for number, clause in enumerate(tree.args["whens"].expressions):
+        if isinstance(clause.args["then"], exp.Insert):
+            _of_source(clause, source_alias)
         pair = _pair(clause, there, given)
         condition = clause.args.get("condition")
         action = action.when(exp.and_(pair, condition.copy()) if condition else pair, str(number), copy=False)
@@ -214,6 +218,15 @@ def _pair(clause: exp.When, there: exp.Expression, given: exp.Expression) -> exp
     if clause.args.get("source"):
         return exp.and_(there.copy(), exp.not_(given.copy()))
     return exp.and_(exp.not_(there.copy()), given.copy())
+
+
+def _of_source(clause: exp.When, source: str) -> None:
+    """In a clause for rows that are not there, only the source's columns can be meant."""
+    parts = [clause.args.get("condition"), clause.args["then"].args.get("expression")]
+    for part in parts:
+        for column in part.find_all(exp.Column) if part is not None else ():
+            if not column.table:
+                column.set("table", exp.to_identifier(source))
 
 
 def _assign(

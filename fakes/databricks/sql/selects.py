@@ -12,7 +12,7 @@ def select(session: Session, tree: exp.Query) -> Result:
     """The rows, under the names that Databricks gives to columns."""
     names = _names(tree)
     session.prepare(tree)
-    _name_columns(tree)
+    name_columns(tree)
     session.relate(tree)
     session.reach("snapshot")
     answer = session.query(tree)
@@ -52,10 +52,14 @@ def _name(item: exp.Expression) -> str:
     return text.lower() if isinstance(item, exp.Func) and not item.expressions and not item.this else text
 
 
-def _name_columns(tree: exp.Query) -> None:
-    """Expressions without a name get one that is unique: two of them may read the same."""
+def name_columns(tree: exp.Query) -> None:
+    """Expressions without a name, and names that come twice, get one that is unique."""
     leftmost = _leftmost(tree)
-    if isinstance(leftmost, exp.Select) and not any(item.is_star for item in leftmost.selects):
-        for index, item in enumerate(leftmost.selects):
-            if not isinstance(item, (exp.Alias, exp.Column)):
-                item.replace(exp.alias_(item.copy(), f"__column_{index}"))
+    if not isinstance(leftmost, exp.Select) or any(item.is_star for item in leftmost.selects):
+        return
+    taken: set[str] = set()
+    for index, item in enumerate(leftmost.selects):
+        named = isinstance(item, (exp.Alias, exp.Column)) and item.alias_or_name.lower() not in taken
+        taken.add(item.alias_or_name.lower())
+        if not named:
+            item.replace(exp.alias_(item.unalias().copy(), f"__column_{index}"))
