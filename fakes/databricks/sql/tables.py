@@ -183,7 +183,7 @@ class Tables:
     ) -> int:
         """The arbiter's word, then the engine's commit; returns the new version. Raises `Conflict`.
 
-        `write(version)` commits on top of that version. When a writer outside of the warehouses was faster,
+        `write(version)` commits on top of that version, or finds that there is nothing to do. When a writer outside of the warehouses was faster,
         its commit goes to the arbiter and the write is tried again on top of it.
         """
         live = snapshot.live
@@ -203,7 +203,8 @@ class Tables:
                     version = write(newest)
                 except Raced:
                     continue
-                self._record(live, version, change, principal, protocol=protocol)
+                if version > newest:
+                    self._record(live, version, change, principal, protocol=protocol)
                 return version
 
     def _record(
