@@ -17,11 +17,11 @@ CORE: tuple[Routes, ...] = (
     identity.routes,
     files.routes,
     presigned.routes,
+    statements.downloads,
     storage.routes,
     unity_catalog.routes,
     tables.routes,
     warehouses.routes,
     statements.routes,
-    statements.downloads,
 )
 """What every `FakeWorkspace` answers; further parts install their own with `workspace.router.install`."""
