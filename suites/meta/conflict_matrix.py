@@ -29,7 +29,8 @@ _FIRST = {
     "INSERT SELECT": "INSERT INTO t SELECT '{key}', 'first' FROM t WHERE k = 'source'",
     "UPDATE": "UPDATE t SET holder = 'first' WHERE k = '{key}'",
     "DELETE": "DELETE FROM t WHERE k = '{key}'",
-    "MERGE": "MERGE INTO t USING (SELECT '{key}' AS k) s ON t.k = s.k WHEN MATCHED THEN UPDATE SET holder = 'first' "
+    "MERGE": "MERGE INTO t USING (SELECT '{key}' AS k) s ON t.k = s.k "
+    "WHEN MATCHED THEN UPDATE SET holder = 'first' "
     "WHEN NOT MATCHED THEN INSERT (k, holder) VALUES (s.k, 'first')",
     "OPTIMIZE": "OPTIMIZE t",
     "ALTER": "ALTER TABLE t SET TBLPROPERTIES ('note' = '{key}-first')",
@@ -39,7 +40,8 @@ _SECOND = {
     "INSERT SELECT": "INSERT INTO t SELECT k || '+', 'second' FROM t WHERE k = '{key}'",
     "UPDATE": "UPDATE t SET holder = 'second' WHERE k = '{key}'",
     "DELETE": "DELETE FROM t WHERE k = '{key}' AND 'second' = 'second'",
-    "MERGE": "MERGE INTO t USING (SELECT '{key}' AS k) s ON t.k = s.k WHEN MATCHED THEN UPDATE SET holder = 'second' "
+    "MERGE": "MERGE INTO t USING (SELECT '{key}' AS k) s ON t.k = s.k "
+    "WHEN MATCHED THEN UPDATE SET holder = 'second' "
     "WHEN NOT MATCHED THEN INSERT (k, holder) VALUES (s.k, 'second')",
     "OPTIMIZE": "OPTIMIZE t /* second */",
     "ALTER": "ALTER TABLE t SET TBLPROPERTIES ('note' = '{key}-second')",
@@ -188,7 +190,9 @@ def _upsert(table: DeltaTable, key: str, holder: str) -> None:
 _ENGINE: dict[str, Callable[[DeltaTable, str, str], object]] = {
     "INSERT": _append,
     "INSERT SELECT": _append,
-    "UPDATE": lambda table, key, holder: table.update(updates={"holder": f"'{holder}'"}, predicate=f"k = '{key}'"),
+    "UPDATE": lambda table, key, holder: table.update(
+        updates={"holder": f"'{holder}'"}, predicate=f"k = '{key}'"
+    ),
     "DELETE": lambda table, key, holder: table.delete(f"k = '{key}'"),
     "MERGE": _upsert,
     "OPTIMIZE": lambda table, key, holder: table.optimize.compact(),

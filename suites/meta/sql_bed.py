@@ -74,7 +74,9 @@ class Sql:
         answer = self.bed.http("POST", STATEMENTS, token=token, json=body)
         return Answer(answer.status_code, answer.json())
 
-    def run(self, text: str, parameters: Sequence[Sequence[str]] = (), **members: Any) -> list[list[str | None]]:
+    def run(
+        self, text: str, parameters: Sequence[Sequence[str]] = (), **members: Any
+    ) -> list[list[str | None]]:
         """The rows of a statement that has to succeed."""
         answer = self.send(text, parameters, **members)
         assert answer.status == 200, answer.body

@@ -23,7 +23,7 @@ SEED = (
 )
 
 
-@pytest.fixture()
+@pytest.fixture
 def sql(fake: Bed) -> Sql:
     """A client of the fake's warehouse, with a Serializable table of two free locks."""
     client = Sql(fake)
@@ -54,7 +54,7 @@ def race(sql: Sql, *texts: str) -> list[Any]:
 
 
 def test_many_racing_acquirers_have_one_winner(sql: Sql) -> None:
-    """Of eight claims of one lock on one snapshot one commits, and seven fail with 2D521 and name the table."""
+    """Of eight claims of one lock on one snapshot one commits, and seven fail with 2D521."""
     answers = race(sql, *(ACQUIRE.format(who=f"w{number}", key="a") for number in range(8)))
     states = [answer.state for answer in answers]
     assert sorted(states) == ["FAILED"] * 7 + ["SUCCEEDED"]
@@ -136,7 +136,10 @@ def test_post_delivered_twice_runs_twice(sql: Sql) -> None:
     sql.control.add_fault(method="POST", path=STATEMENTS, duplicate=True)
     assert sql.run(ACQUIRE.format(who="me", key="a")) == [["0"]]
     assert sql.run("SELECT holder FROM locks WHERE k = 'a'") == [["me"]]
-    assert [record["state"] for record in sql.control.statements(mark, "UPDATE")] == ["SUCCEEDED", "SUCCEEDED"]
+    assert [record["state"] for record in sql.control.statements(mark, "UPDATE")] == [
+        "SUCCEEDED",
+        "SUCCEEDED",
+    ]
 
 
 def test_statement_outlives_its_client(sql: Sql) -> None:
@@ -181,7 +184,9 @@ def test_holds_choose_by_point_text_principal_and_turn(sql: Sql) -> None:
     assert sql.poll(running).state == "RUNNING"
     assert sql.control.release_statements() == 1
     assert finish(sql, running).rows == [["1"]]
-    with pytest.raises(ValueError, match="no checkpoint 'nosuch'; known: queued, started, snapshot, committed"):
+    with pytest.raises(
+        ValueError, match="no checkpoint 'nosuch'; known: queued, started, snapshot, committed"
+    ):
         sql.control.hold_statements("nosuch")
 
 
@@ -226,7 +231,7 @@ def test_commits_from_outside_count(sql: Sql, tmp_path: Path) -> None:
 
 
 def test_log_tells_engine_time_apart_and_no_parameter(sql: Sql) -> None:
-    """Each statement is logged with engine, held and total seconds, versions, and without parameter values."""
+    """A statement is logged with engine, held and total seconds and versions, without parameter values."""
     sql.run("UPDATE locks SET holder = :h WHERE k = 'a'", [["h", "s3cret-value"]])
     sql.send("SELECT * FROM nosuch")
     update, failed = sql.control.statements()[-2:]

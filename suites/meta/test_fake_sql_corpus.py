@@ -57,19 +57,33 @@ def test_corpus_is_large_and_varied() -> None:
     statements = {item["sql"] for scenario in CORPUS for item in scenario["statement"]}
     assert len(statements) >= 40
     kinds = {text.split()[0].upper() for text in statements}
-    assert kinds >= {"CREATE", "MERGE", "UPDATE", "DELETE", "INSERT", "SELECT", "DESCRIBE", "SHOW", "ALTER", "DROP"}
+    assert kinds >= {
+        "CREATE",
+        "MERGE",
+        "UPDATE",
+        "DELETE",
+        "INSERT",
+        "SELECT",
+        "DESCRIBE",
+        "SHOW",
+        "ALTER",
+        "DROP",
+    }
     features = ("IDENTIFIER(:", "current_timestamp()", "VERSION AS OF", "TIMESTAMP AS OF", "NOT EXISTS")
     assert all(any(feature in text for text in statements) for feature in features)
 
 
 def test_tables_are_delta_tables_on_disk(tmp_path: Path) -> None:
-    """Another Delta reader finds, in the table's folder, the rows and a commit for each statement that wrote."""
+    """Another Delta reader finds the rows, and a commit for each statement that wrote."""
     with reach("in-process") as bed:
         sql = Sql(bed)
         sql.run(f"CREATE TABLE ext (k STRING, n BIGINT) LOCATION '{tmp_path}/ext'")
         sql.run("INSERT INTO ext VALUES ('a', 1), ('b', 2)")
         sql.run("UPDATE ext SET n = 7 WHERE k = 'b'")
-        sql.run("MERGE INTO ext t USING (SELECT 'c' AS k) s ON t.k = s.k WHEN NOT MATCHED THEN INSERT (k) VALUES (k)")
+        sql.run(
+            "MERGE INTO ext t USING (SELECT 'c' AS k) s ON t.k = s.k "
+            "WHEN NOT MATCHED THEN INSERT (k) VALUES (k)"
+        )
         commits = sorted(path.name for path in (tmp_path / "ext" / "_delta_log").glob("*.json"))
         assert commits == [f"{version:020}.json" for version in range(4)]
         table = DeltaTable(str(tmp_path / "ext"))

@@ -24,14 +24,14 @@ from lockproof.suites.meta.sql_bed import STATEMENTS, Sql
 LOCKS = "CREATE TABLE locks (k STRING, holder STRING)"
 
 
-@pytest.fixture()
+@pytest.fixture
 def sql(fake: Bed) -> Sql:
     """A client of the fake's warehouse."""
     return Sql(fake)
 
 
 def test_sdk_executes_polls_and_reads_chunks(sql: Sql) -> None:
-    """databricks-sdk's statement_execution works unchanged, for rows, counts and statements without a result."""
+    """databricks-sdk's statement_execution works unchanged, with and without a result."""
     api = sql.bed.client().statement_execution
     settings: dict[str, Any] = {"warehouse_id": sql.warehouse, "catalog": "main", "schema": "default"}
     made = api.execute_statement(statement=LOCKS, **settings)
@@ -51,16 +51,21 @@ def test_sdk_executes_polls_and_reads_chunks(sql: Sql) -> None:
     )
     assert inserted.result is not None
     assert inserted.result.data_array == [["1", "1"]]
-    read = api.execute_statement(statement="SELECT k, holder, 1 AS n FROM locks", wait_timeout="0s", **settings)
+    read = api.execute_statement(
+        statement="SELECT k, holder, 1 AS n FROM locks", wait_timeout="0s", **settings
+    )
     assert read.statement_id
-    while (answer := api.get_statement(read.statement_id)).status.state in (  # type: ignore[union-attr]
-        StatementState.PENDING,
-        StatementState.RUNNING,
-    ):
-        threading.Event().wait(0.01)
+    answer = api.get_statement(read.statement_id)
+    while answer.status is not None and answer.status.state is not StatementState.SUCCEEDED:
+        assert answer.status.state in (StatementState.PENDING, StatementState.RUNNING)
+        answer = api.get_statement(read.statement_id)
     assert answer.manifest is not None
     assert answer.manifest.schema is not None
-    assert [column.type_text for column in answer.manifest.schema.columns or ()] == ["STRING", "STRING", "BIGINT"]
+    assert [column.type_text for column in answer.manifest.schema.columns or ()] == [
+        "STRING",
+        "STRING",
+        "BIGINT",
+    ]
     assert api.get_statement_result_chunk_n(read.statement_id, 0).data_array == [["a", None, "1"]]
     api.cancel_execution(read.statement_id)
 
@@ -140,7 +145,9 @@ def test_bad_requests_are_refused_as_recorded(
 
 def test_unknown_members_and_values_are_ignored(sql: Sql) -> None:
     """Unknown members, dispositions and formats count as not given."""
-    answer = sql.send("SELECT 1 AS x", nosuch=1, disposition="NOSUCH", format="NOSUCH", on_wait_timeout="NOSUCH")
+    answer = sql.send(
+        "SELECT 1 AS x", nosuch=1, disposition="NOSUCH", format="NOSUCH", on_wait_timeout="NOSUCH"
+    )
     assert answer.rows == [["1"]]
 
 
@@ -159,9 +166,7 @@ def test_cells_are_text_and_timestamps_end_after_milliseconds(sql: Sql) -> None:
         "SELECT true AS b, 42 AS n, CAST(1 AS DOUBLE) AS f, CAST('1.50' AS DECIMAL(5,2)) AS d, "
         "TIMESTAMP'2024-01-02T03:04:05.123987Z' AS t, DATE'2024-01-02' AS day, NULL AS nothing, 'x' AS s"
     )
-    assert answer.rows == [
-        ["true", "42", "1.0", "1.50", "2024-01-02T03:04:05.123Z", "2024-01-02", None, "x"]
-    ]
+    assert answer.rows == [["true", "42", "1.0", "1.50", "2024-01-02T03:04:05.123Z", "2024-01-02", None, "x"]]
     types = [column["type_name"] for column in answer.body["manifest"]["schema"]["columns"]]
     assert types == ["BOOLEAN", "LONG", "DOUBLE", "DECIMAL", "TIMESTAMP", "DATE", "NULL", "STRING"]
 
@@ -192,7 +197,7 @@ def test_each_statement_is_a_session_of_its_own(sql: Sql) -> None:
 
 
 def test_long_statement_answers_after_the_wait_and_goes_on(sql: Sql) -> None:
-    """After `wait_timeout` the answer is RUNNING with nothing else in it; the statement goes on to its end."""
+    """After `wait_timeout` the answer is RUNNING and nothing else; the statement goes on to its end."""
     sql.run(LOCKS)
     hold = sql.control.hold_statements("snapshot", contains="INSERT")
     sql.control.freeze_clock()

@@ -16,7 +16,7 @@ from lockproof.suites.meta.sql_bed import WAREHOUSES, Sql
 USE = {"main": ["USE_CATALOG"], "main.default": ["USE_SCHEMA"]}
 
 
-@pytest.fixture()
+@pytest.fixture
 def sql(fake: Bed) -> Sql:
     """A client of the fake's warehouse."""
     return Sql(fake)
@@ -26,7 +26,11 @@ def test_sdk_lists_creates_stops_starts_and_deletes(sql: Sql) -> None:
     """databricks-sdk's warehouses work unchanged through a warehouse's whole life."""
     api = sql.bed.client().warehouses
     (first,) = api.list()
-    assert (first.id, first.state, first.name) == (sql.warehouse, State.RUNNING, "Serverless Starter Warehouse")
+    assert (first.id, first.state, first.name) == (
+        sql.warehouse,
+        State.RUNNING,
+        "Serverless Starter Warehouse",
+    )
     made = api.create(name="locks", cluster_size="2X-Small", auto_stop_mins=10).result()
     assert made.id is not None
     assert (made.state, made.cluster_size, made.auto_stop_mins) == (State.RUNNING, "2X-Small", 10)
@@ -40,7 +44,7 @@ def test_sdk_lists_creates_stops_starts_and_deletes(sql: Sql) -> None:
 
 
 def test_statement_on_a_stopped_warehouse_waits_for_its_start(sql: Sql) -> None:
-    """It starts by itself; until it runs, on the fake's clock, the statement is PENDING and the warehouse STARTING."""
+    """It starts by itself; until it runs on the fake's clock, the statement is PENDING."""
     sql.control.freeze_clock()
     sql.control.set_warehouse(sql.warehouse, start_seconds=12, running=False)
     waiting = sql.send("SELECT 1", wait_timeout="0s").body["statement_id"]
@@ -109,7 +113,12 @@ def test_statements_need_grants(sql: Sql) -> None:
         ("SELECT * FROM locks", "USE SCHEMA on Schema 'main.default'", "main.default", "USE_SCHEMA"),
         ("SELECT * FROM locks", "SELECT on Table 'main.default.locks'", "main.default.locks", "SELECT"),
         (update, "MODIFY on Table 'main.default.locks'", "main.default.locks", "MODIFY"),
-        ("CREATE TABLE mine (k STRING)", "CREATE TABLE on Schema 'main.default'", "main.default", "CREATE_TABLE"),
+        (
+            "CREATE TABLE mine (k STRING)",
+            "CREATE TABLE on Schema 'main.default'",
+            "main.default",
+            "CREATE_TABLE",
+        ),
     ]
     for text, missing, full_name, privilege in steps:
         answer = sql.send(text, token=token)
@@ -135,10 +144,16 @@ def test_insert_needs_no_select_and_its_subquery_does(sql: Sql) -> None:
 
 def test_tables_are_in_unity_catalog(sql: Sql, tmp_path: Path) -> None:
     """What SQL creates, the SDK lists, gets and deletes, with type, location, columns and properties."""
-    sql.run("CREATE TABLE locks (k STRING NOT NULL, n BIGINT) TBLPROPERTIES ('delta.isolationLevel' = 'Serializable')")
+    sql.run(
+        "CREATE TABLE locks (k STRING NOT NULL, n BIGINT) "
+        "TBLPROPERTIES ('delta.isolationLevel' = 'Serializable')"
+    )
     sql.run(f"CREATE TABLE ext (k STRING) LOCATION '{tmp_path}/ext'")
     api = sql.bed.client().tables
-    assert [table.full_name for table in api.list("main", "default")] == ["main.default.ext", "main.default.locks"]
+    assert [table.full_name for table in api.list("main", "default")] == [
+        "main.default.ext",
+        "main.default.locks",
+    ]
     managed, external = api.get("main.default.locks"), api.get("main.default.ext")
     assert managed.table_type is not None
     assert external.table_type is not None
@@ -179,7 +194,9 @@ def test_storage_credentials_follow_grants_and_table_type(sql: Sql, tmp_path: Pa
     assert api.generate_temporary_table_credentials(table_id=ids["locks"], operation=TableOperation.READ).url
     with pytest.raises(errors.PermissionDenied, match="managed table"):
         api.generate_temporary_table_credentials(table_id=ids["locks"], operation=TableOperation.READ_WRITE)
-    missing = sql.bed.http("POST", f"{UC}/temporary-table-credentials", json={"table_id": "x", "operation": "READ"})
+    missing = sql.bed.http(
+        "POST", f"{UC}/temporary-table-credentials", json={"table_id": "x", "operation": "READ"}
+    )
     assert missing.status_code == 404
 
 

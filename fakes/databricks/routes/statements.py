@@ -51,7 +51,9 @@ def execute(workspace: FakeWorkspace, request: Request) -> Response:
     wait = _wait_seconds(body)
     cancels = body.get("on_wait_timeout") == "CANCEL"
     if cancels and wait == 0:
-        raise invalid_parameter("The on_wait_timeout field must be CONTINUE when the wait_timeout field is 0s.")
+        raise invalid_parameter(
+            "The on_wait_timeout field must be CONTINUE when the wait_timeout field is 0s."
+        )
     statement = workspace.sql.statements.submit(
         text,
         request.caller,
@@ -175,9 +177,7 @@ def _wait_seconds(body: dict[str, Any]) -> int:
         )
         from lockproof.fakes.databricks.sql.warehouses import violation
 
-        raise ApiError(
-            400, "INVALID_PARAMETER_VALUE", message, details=[violation("wait_timeout", message)]
-        )
+        raise ApiError(400, "INVALID_PARAMETER_VALUE", message, details=[violation("wait_timeout", message)])
     return seconds
 
 

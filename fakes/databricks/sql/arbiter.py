@@ -152,8 +152,9 @@ def _check_removed(change: Change, commit: Commit, rules: Rules, table: str, see
 _REASONS = {
     "ROW_LEVEL_CHANGES": "The concurrent operation modified the same rows that this transaction attempted to "
     "modify. ",
-    "WHOLE_TABLE_READ": "This transaction attempted to read the entire table, conflicting with the concurrent "
-    "modification. Consider adding filters to your query to narrow the data scope or retrying the operation. ",
+    "WHOLE_TABLE_READ": "This transaction attempted to read the entire table, conflicting with the "
+    "concurrent modification. Consider adding filters to your query to narrow the data scope or retrying the "
+    "operation. ",
     "EMPTY_READ_PREDICATES": "This transaction did not include any filters and read the entire table, "
     "conflicting with the concurrent deletion. Add filters to your query to narrow the data scope and retry "
     "the operation. ",
@@ -164,8 +165,8 @@ _DELETED_ROWS = "The concurrent operation deleted rows that this transaction att
 def _added(kind: str, table: str, commit: Commit) -> Conflict:
     return Conflict(
         f"DELTA_CONCURRENT_APPEND.{kind}",
-        f"Transaction conflict detected. A concurrent {commit.operation} added data to table {table} committed "
-        f"at version {commit.version}. {_REASONS.get(kind, '')}{_RETRY}",
+        f"Transaction conflict detected. A concurrent {commit.operation} added data to table {table} "
+        f"committed at version {commit.version}. {_REASONS.get(kind, '')}{_RETRY}",
     )
 
 

@@ -14,32 +14,13 @@ from lockproof.fakes.databricks.errors import ApiError
 from lockproof.fakes.databricks.sql import failures
 from lockproof.fakes.databricks.sql.arbiter import Change, Read
 from lockproof.fakes.databricks.sql.cells import Result
+from lockproof.fakes.databricks.sql.columns import column_of, columns_of, delta_type
 from lockproof.fakes.databricks.sql.engine import Column, EngineError, schema_of
 from lockproof.fakes.databricks.sql.planner import plan_delete
 from lockproof.fakes.databricks.sql.reads import watcher
 from lockproof.fakes.databricks.sql.session import Session, column_named
 from lockproof.fakes.databricks.sql.tables import DELETION_VECTORS, Snapshot
 from lockproof.fakes.databricks.sql.writes import commit, insert
-
-DEFAULTS_FEATURE = "delta.feature.allowColumnDefaults"
-_TYPES = {
-    "TEXT": "string",
-    "VARCHAR": "string",
-    "CHAR": "string",
-    "BIGINT": "long",
-    "INT": "integer",
-    "SMALLINT": "short",
-    "TINYINT": "byte",
-    "DOUBLE": "double",
-    "FLOAT": "float",
-    "BOOLEAN": "boolean",
-    "DATE": "date",
-    "BINARY": "binary",
-    "TIMESTAMPTZ": "timestamp",
-    "TIMESTAMPLTZ": "timestamp",
-    "TIMESTAMP": "timestamp_ntz",
-    "TIMESTAMPNTZ": "timestamp_ntz",
-}
 
 
 def create(session: Session, tree: exp.Create) -> Result:
@@ -56,13 +37,15 @@ def create(session: Session, tree: exp.Create) -> Result:
     if existing is None or tree.args.get("replace"):
         session.require_schema(parent, "CREATE_TABLE")
     settings = _settings(tree)
-    columns, extra = _columns(schema, settings["properties"])
+    columns, extra = columns_of(schema, settings["properties"])
     query = tree.expression
     if query is not None:
         session.prepare(query)
         session.relate(query)
         answer = session.query(exp.select("*").from_(query.copy().subquery("q")).limit(0))
-        columns = [Column(name, _delta_type(kind)) for name, kind in zip(answer.names, answer.types, strict=True)]
+        columns = [
+            Column(name, delta_type(kind)) for name, kind in zip(answer.names, answer.types, strict=True)
+        ]
     session.reach("snapshot")
     existing = session.tables.find(full_name)
     if existing is not None and tree.args.get("exists"):
@@ -127,7 +110,7 @@ def alter(session: Session, tree: exp.Alter) -> Result:
             _rename(session, snapshot, action.this)
         elif isinstance(action, (exp.Schema, exp.ColumnDef)):
             given = action.expressions if isinstance(action, exp.Schema) else [action]
-            fields += [_column(item) for item in given]
+            fields += [column_of(item) for item in given]
         elif isinstance(action, exp.AddConstraint):
             _constrain(session, snapshot, action)
         else:
@@ -163,7 +146,9 @@ def optimize(session: Session, full_name: str) -> Result:
     return Result()
 
 
-def _metadata(session: Session, snapshot: Snapshot, operation: str, change: Any, *, protocol: bool = False) -> None:
+def _metadata(
+    session: Session, snapshot: Snapshot, operation: str, change: Any, *, protocol: bool = False
+) -> None:
     """One metadata commit by `change(DeltaTable)`."""
     session.reach("snapshot")
     watch, store = session.watch, snapshot.live.store
@@ -278,7 +263,7 @@ def _location(text: str) -> str:
     )
 
 
-def _properties(nodes: list[exp.Expression]) -> dict[str, str]:
+def _properties(nodes: list[exp.Expr]) -> dict[str, str]:
     return {
         _spelled(item.this): item.args["value"].name or item.args["value"].sql(dialect="databricks")
         for node in nodes
@@ -290,88 +275,7 @@ def _properties(nodes: list[exp.Expression]) -> dict[str, str]:
 def _spelled(node: Any) -> str:
     if isinstance(node, exp.Literal):
         return node.name
-    return node.sql(dialect="databricks").replace("`", "") if isinstance(node, exp.Expression) else str(node)
-
-
-def _columns(schema: exp.Schema | None, properties: dict[str, str]) -> tuple[list[Column], dict[str, Any]]:
-    columns: list[Column] = []
-    keys: set[str] = set()
-    extra: dict[str, Any] = {}
-    for item in schema.expressions if schema is not None else ():
-        if isinstance(item, exp.ColumnDef):
-            columns.append(_column(item))
-            for rule in item.args.get("constraints") or ():
-                if isinstance(rule.kind, exp.PrimaryKeyColumnConstraint):
-                    keys.add(item.name.lower())
-                elif isinstance(rule.kind, exp.GeneratedAsIdentityColumnConstraint):
-                    raise failures.unsupported("identity columns")
-                elif isinstance(rule.kind, exp.DefaultColumnConstraint):
-                    text = rule.kind.this.sql(dialect="databricks")
-                    extra.setdefault("column_defaults", {})[item.name] = text
-            continue
-        rules = item.expressions if isinstance(item, exp.Constraint) else [item]
-        for rule in rules:
-            if isinstance(rule, exp.PrimaryKey):
-                keys.update(column.name.lower() for column in rule.expressions)
-            elif not isinstance(rule, exp.ForeignKey):
-                raise failures.unsupported(f"{item.sql(dialect='databricks')} in CREATE TABLE")
-    if extra and properties.get(DEFAULTS_FEATURE) not in ("supported", "enabled"):
-        raise failures.SqlFailure(
-            "WRONG_COLUMN_DEFAULTS_FOR_DELTA_FEATURE_NOT_ENABLED",
-            "Failed to execute CREATE TABLE command because it assigned a column DEFAULT value, but the "
-            "corresponding table feature was not enabled. Please retry the command again after executing ALTER "
-            f"TABLE tableName SET TBLPROPERTIES('{DEFAULTS_FEATURE}' = 'supported').",
-            "0AKDE",
-        )
-    if keys:
-        extra["primary_key"] = sorted(keys)
-    keyed = [
-        Column(item.name, item.type, item.nullable and item.name.lower() not in keys, item.comment)
-        for item in columns
-    ]
-    return keyed, extra
-
-
-def _column(item: exp.ColumnDef) -> Column:
-    nullable, comment = True, None
-    for rule in item.args.get("constraints") or ():
-        if isinstance(rule.kind, exp.NotNullColumnConstraint):
-            nullable = bool(rule.kind.args.get("allow_null"))
-        elif isinstance(rule.kind, exp.CommentColumnConstraint):
-            comment = rule.kind.this.name
-    return Column(item.name, _type(item.args["kind"]), nullable, comment)
-
-
-def _type(kind: exp.DataType) -> Any:
-    """The type as a Delta schema spells it."""
-    name = kind.this.name if isinstance(kind.this, exp.DataType.Type) else str(kind.this)
-    if name in _TYPES:
-        return _TYPES[name]
-    if name == "DECIMAL":
-        digits = [item.name for item in kind.expressions] or ["10", "0"]
-        return f"decimal({digits[0]},{digits[1] if len(digits) > 1 else 0})"
-    if name == "ARRAY":
-        return {"type": "array", "elementType": _type(kind.expressions[0]), "containsNull": True}
-    if name == "MAP":
-        key, value = (_type(item) for item in kind.expressions)
-        return {"type": "map", "keyType": key, "valueType": value, "valueContainsNull": True}
-    if name == "STRUCT":
-        fields = [
-            {"name": item.name, "type": _type(item.args["kind"]), "nullable": True, "metadata": {}}
-            for item in kind.expressions
-        ]
-        return {"type": "struct", "fields": fields}
-    raise failures.unsupported(f"columns of type {kind.sql(dialect='databricks')}")
-
-
-def _delta_type(arrow: str) -> Any:
-    """For CREATE TABLE … AS: the column type of an engine's result."""
-    names = {"Boolean": "boolean", "Int64": "long", "Int32": "integer", "Float64": "double", "Date32": "date"}
-    if arrow.startswith("Timestamp"):
-        return "timestamp" if "UTC" in arrow else "timestamp_ntz"
-    if arrow.startswith("Decimal"):
-        return "decimal" + arrow[arrow.index("(") :].replace(" ", "")
-    return names.get(arrow, "string")
+    return node.sql(dialect="databricks").replace("`", "") if isinstance(node, exp.Expr) else str(node)
 
 
 def _create_schema(session: Session, tree: exp.Create) -> Result:

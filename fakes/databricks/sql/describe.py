@@ -164,7 +164,9 @@ def _show_tables(session: Session, command: Command) -> Result:
         for item in metastore.children("table", schema)
         if any(fnmatchcase(item.name, part.strip()) for part in pattern.split("|"))
     ]
-    return Result((Heading("database"), Heading("tableName"), Heading("isTemporary", "BOOLEAN", "BOOLEAN")), rows)
+    return Result(
+        (Heading("database"), Heading("tableName"), Heading("isTemporary", "BOOLEAN", "BOOLEAN")), rows
+    )
 
 
 def _show_schemas(session: Session, command: Command) -> Result:
@@ -230,6 +232,10 @@ def type_text(kind: Any) -> str:
         return f"array<{type_text(kind['elementType'])}>"
     if kind["type"] == "map":
         return f"map<{type_text(kind['keyType'])},{type_text(kind['valueType'])}>"
-    return json.dumps(kind) if kind["type"] != "struct" else "struct<{}>".format(
-        ",".join(f"{item['name']}:{type_text(item['type'])}" for item in kind["fields"])
+    return (
+        json.dumps(kind)
+        if kind["type"] != "struct"
+        else "struct<{}>".format(
+            ",".join(f"{item['name']}:{type_text(item['type'])}" for item in kind["fields"])
+        )
     )

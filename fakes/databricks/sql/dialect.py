@@ -28,11 +28,11 @@ def _cast(generator: Generator, node: exp.Cast) -> str:
     return generator.func("arrow_cast", node.this, exp.Literal.string(arrow))
 
 
-def _epoch(generator: Generator, node: exp.Expression) -> str:
+def _epoch(generator: Generator, node: exp.Expr) -> str:
     return f"date_part('epoch', {generator.sql(node)})"
 
 
-def _difference(generator: Generator, node: exp.Expression) -> str:
+def _difference(generator: Generator, node: exp.Expr) -> str:
     unit = str(node.args.get("unit") or "DAY").upper().removesuffix("S")
     factor = _SECONDS.get(unit)
     if factor is None:
@@ -42,7 +42,7 @@ def _difference(generator: Generator, node: exp.Expression) -> str:
     return f"CAST(({later} - {earlier}) / {factor} AS BIGINT)"
 
 
-def _unix(generator: Generator, node: exp.Expression) -> str:
+def _unix(generator: Generator, node: exp.Expr) -> str:
     return f"CAST({_epoch(generator, node.this)} AS BIGINT)"
 
 
@@ -67,7 +67,7 @@ class DataFusion(Dialect):
         }
 
 
-def to_engine(node: exp.Expression) -> str:
+def to_engine(node: exp.Expr) -> str:
     """The node as DataFusion SQL, every identifier quoted."""
     return node.sql(dialect=DataFusion, identify=True, normalize_functions=False)
 

@@ -252,9 +252,7 @@ def batch_of(answer: Answer, picks: Sequence[int], operations: Sequence[str], na
     columns = [answer.table.column(name).combine_chunks() for name in names]
     taken = [column.take(arrow.Array(list(picks), arrow.DataType.uint64())) for column in columns]
     flags = arrow.Array(list(operations), arrow.DataType.utf8())
-    return arrow.RecordBatch.from_pydict(
-        {**dict(zip(names, taken, strict=True)), OPERATION: flags}  # type: ignore[arg-type]
-    )
+    return arrow.RecordBatch.from_pydict({**dict(zip(names, taken, strict=True)), OPERATION: flags})
 
 
 def schema_of(columns: Sequence[Column]) -> Schema:

@@ -48,9 +48,9 @@ def table_not_found(full_name: str) -> SqlFailure:
 def table_exists(full_name: str) -> SqlFailure:
     return SqlFailure(
         "TABLE_OR_VIEW_ALREADY_EXISTS",
-        f"Cannot create table or view {quoted(full_name)} because it already exists. Choose a different name, "
-        "drop or replace the existing object, add the IF NOT EXISTS clause to tolerate pre-existing objects, "
-        "or add the OR REFRESH clause to refresh the existing streaming table.",
+        f"Cannot create table or view {quoted(full_name)} because it already exists. Choose a different "
+        "name, drop or replace the existing object, add the IF NOT EXISTS clause to tolerate pre-existing "
+        "objects, or add the OR REFRESH clause to refresh the existing streaming table.",
         "42P07",
     )
 
@@ -59,8 +59,9 @@ def schema_not_found(full_name: str) -> SqlFailure:
     return SqlFailure(
         "SCHEMA_NOT_FOUND",
         f"The schema {quoted(full_name)} cannot be found. Verify the spelling and correctness of the schema "
-        "and catalog.\nIf you did not qualify the name with a catalog, verify the current_schema() output, or "
-        "qualify the name with the correct catalog.\nTo tolerate the error on drop use DROP SCHEMA IF EXISTS.",
+        "and catalog.\nIf you did not qualify the name with a catalog, verify the current_schema() output, "
+        "or qualify the name with the correct catalog.\nTo tolerate the error on drop use DROP SCHEMA IF "
+        "EXISTS.",
         "42704",
     )
 
@@ -119,7 +120,7 @@ def unresolved_routine(name: str) -> SqlFailure:
 def cast_invalid(value: str, wanted: str) -> SqlFailure:
     return SqlFailure(
         "CAST_INVALID_INPUT",
-        f"The value {value} of the type \"STRING\" cannot be cast to \"{wanted}\" because it is malformed. "
+        f'The value {value} of the type "STRING" cannot be cast to "{wanted}" because it is malformed. '
         "Correct the value as per the syntax, or change its target type. Use `try_cast` to tolerate "
         "malformed input and return NULL instead.",
         "22018",
@@ -162,7 +163,8 @@ def version_not_found(version: int, newest: int) -> SqlFailure:
 def timestamp_not_found(asked: str, oldest: str) -> SqlFailure:
     return SqlFailure(
         "DELTA_TIMESTAMP_EARLIER_THAN_COMMIT_RETENTION",
-        f"The provided timestamp ({asked}) is before the earliest version available to this table ({oldest}).",
+        f"The provided timestamp ({asked}) is before the earliest version available to this table "
+        f"({oldest}).",
         "42816",
     )
 

@@ -7,7 +7,7 @@ never pasted into the text; they become literal nodes of the tree.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -15,7 +15,7 @@ from functools import lru_cache
 from sqlglot import exp
 from sqlglot.dialects.databricks import Databricks
 from sqlglot.errors import ParseError, TokenError
-from sqlglot.tokens import Token, TokenType
+from sqlglot.tokenizer_core import Token, TokenType
 
 from lockproof.fakes.databricks.sql import failures
 
@@ -60,7 +60,7 @@ class Command:
     tokens: tuple[Token, ...]
 
 
-def parse(text: str, parameters: Parameters) -> exp.Expression | Command:
+def parse(text: str, parameters: Parameters) -> exp.Expr | Command:
     """The statement. Raises `SqlFailure` for text that is not one statement or for an unbound parameter."""
     tokens = list(_resolved(_tokens(text), parameters))
     while tokens and tokens[-1].token_type == TokenType.SEMICOLON:
@@ -88,7 +88,7 @@ class _Tokens:
 
 
 @lru_cache(maxsize=1024)
-def _tree(key: tuple[str, tuple[str, ...]], tokens: _Tokens) -> exp.Expression:
+def _tree(key: tuple[str, tuple[str, ...]], tokens: _Tokens) -> exp.Expr:
     try:
         trees = Databricks().parser().parse(tokens.tokens, key[0])
     except ParseError as error:
@@ -177,7 +177,7 @@ def name_parts(name: str) -> list[str]:
         at += 1
 
 
-def _bound(tree: exp.Expression, parameters: Parameters) -> exp.Expression:
+def _bound(tree: exp.Expr, parameters: Parameters) -> exp.Expr:
     position = 0
     for node in list(tree.find_all(exp.Placeholder)):
         if node.this:
@@ -192,7 +192,7 @@ def _bound(tree: exp.Expression, parameters: Parameters) -> exp.Expression:
     return tree
 
 
-def literal_of(value: str | None, type_text: str) -> exp.Expression:
+def literal_of(value: str | None, type_text: str) -> exp.Expr:
     """A typed literal. Raises CAST_INVALID_INPUT when the text is no value of the type."""
     kind = type_text.strip().upper() or "STRING"
     if value is None or kind == "VOID":
@@ -214,7 +214,7 @@ def _moment(value: str) -> datetime:
     return datetime.fromisoformat(value.replace("Z", "+00:00")).astimezone(UTC)
 
 
-_CHECKS = {
+_CHECKS: dict[str, Callable[[str], object]] = {
     **dict.fromkeys(("TINYINT", "SMALLINT", "INT", "INTEGER", "BIGINT", "LONG"), int),
     **dict.fromkeys(("DOUBLE", "FLOAT", "DECIMAL"), float),
     **dict.fromkeys(("TIMESTAMP", "TIMESTAMP_NTZ", "DATE"), _moment),

@@ -98,7 +98,7 @@ def plan_update(session: Session, tree: exp.Update) -> Plan:
     target = session.snapshot(session.full_name(tree.this), "SELECT", "MODIFY")
     alias = tree.this.alias or tree.this.name
     reads = reads_of(session, target, tree)
-    assigned: dict[str, exp.Expression] = {}
+    assigned: dict[str, exp.Expr] = {}
     for item in tree.expressions:
         if not isinstance(item, exp.EQ):
             raise failures.syntax(f"'{item.sql(dialect='databricks')}'", 1, 0)
@@ -115,9 +115,7 @@ def plan_delete(session: Session, tree: exp.Delete) -> Plan:
     target = session.snapshot(session.full_name(tree.this), "SELECT", "MODIFY")
     alias = tree.this.alias or tree.this.name
     reads = reads_of(session, target, tree)
-    outputs = [
-        _either(exp.column(column.name.lower(), alias), None, column) for column in target.columns
-    ]
+    outputs = [_either(exp.column(column.name.lower(), alias), None, column) for column in target.columns]
     return _run(session, target, tree, outputs, reads, "D")
 
 
@@ -125,7 +123,7 @@ def _run(
     session: Session,
     target: Snapshot,
     tree: exp.Update | exp.Delete,
-    outputs: list[exp.Expression],
+    outputs: list[exp.Expr],
     reads: tuple[Read, ...],
     flags: str,
 ) -> Plan:
@@ -144,14 +142,14 @@ def plan_merge(session: Session, tree: exp.Merge) -> Plan:
     alias, source_alias = tree.this.alias or tree.this.name, tree.args["using"].alias_or_name
     reads = reads_of(session, target, tree)
     session.relate(tree)
-    left = exp.select("*", exp.alias_(exp.Window(this=exp.RowNumber()), ORDINAL))
-    left = left.from_(tree.this.copy()).subquery(alias)
-    right = exp.select("*", exp.alias_(exp.true(), _SOURCE))
-    right = right.from_(tree.args["using"].copy()).subquery(source_alias)
+    numbered = exp.select("*", exp.alias_(exp.Window(this=exp.RowNumber()), ORDINAL))
+    left = numbered.from_(tree.this, copy=False).subquery(alias, copy=False)
+    marked = exp.select("*", exp.alias_(exp.true(), _SOURCE))
+    right = marked.from_(tree.args["using"], copy=False).subquery(source_alias, copy=False)
     there = exp.column(ORDINAL, alias).is_(exp.null()).not_()
     given = exp.column(_SOURCE, source_alias).is_(exp.null()).not_()
     action = exp.Case()
-    values: dict[str, dict[int, exp.Expression]] = {column.name: {} for column in target.columns}
+    values: dict[str, dict[int, exp.Expr]] = {column.name: {} for column in target.columns}
     kinds: dict[int, str] = {}
     for number, clause in enumerate(tree.args["whens"].expressions):
         if isinstance(clause.args["then"], exp.Insert):
@@ -173,7 +171,8 @@ def plan_merge(session: Session, tree: exp.Merge) -> Plan:
             for number, value in values[column.name].items()
         ),
     )
-    pairs = pairs.from_(left).join(right, on=tree.args["on"].copy(), join_type="full outer")
+    pairs = pairs.from_(left, copy=False)
+    pairs = pairs.join(right, on=tree.args["on"], join_type="full outer", copy=False)
     outputs = []
     for index, column in enumerate(target.columns):
         new = exp.Case()
@@ -188,14 +187,15 @@ def plan_merge(session: Session, tree: exp.Merge) -> Plan:
             new = new.when(exp.true(), old.copy() if updates else exp.null(), copy=False)
         outputs.append(_either(old, new, column))
     flag = exp.column(OPERATION, "o")
-    chosen = [
+    wanted = [
         exp.and_(exp.column(ACTION, "p").eq(number), flag.copy().isin(*_FLAGS[kind]))
         for number, kind in kinds.items()
     ]
     query = exp.select(
         flag.copy().as_(OPERATION), *outputs, exp.column(ACTION, "p").as_(ACTION), exp.column(ORDINAL, "p")
     )
-    query = query.from_(pairs.subquery("p")).join(_flags("DA"), join_type="cross").where(exp.or_(*chosen))
+    query = query.from_(pairs.subquery("p", copy=False), copy=False)
+    query = query.join(_flags("DA"), join_type="cross", copy=False).where(exp.or_(*wanted), copy=False)
     answer = session.query(query)
     width = len(target.columns)
     gone = [row[width + 2] for row in answer.rows if row[0] == "D"]
@@ -212,7 +212,7 @@ def plan_merge(session: Session, tree: exp.Merge) -> Plan:
 _FLAGS = {"update": ("D", "A"), "delete": ("D",), "insert": ("A",)}
 
 
-def _pair(clause: exp.When, there: exp.Expression, given: exp.Expression) -> exp.Expression:
+def _pair(clause: exp.When, there: exp.Expr, given: exp.Expr) -> exp.Expr:
     if clause.args["matched"]:
         return exp.and_(there.copy(), given.copy())
     if clause.args.get("source"):
@@ -230,11 +230,11 @@ def _of_source(clause: exp.When, source: str) -> None:
 
 
 def _assign(
-    then: exp.Expression,
+    then: exp.Expr,
     target: Snapshot,
     source: str,
     number: int,
-    values: dict[str, dict[int, exp.Expression]],
+    values: dict[str, dict[int, exp.Expr]],
 ) -> str:
     """Notes the values that the clause gives to columns; returns `update`, `insert` or `delete`."""
     if isinstance(then, exp.Var):
@@ -281,12 +281,12 @@ def _plan(
     return Plan(target, change, answer, operations, actions or {}, replaces)
 
 
-def _flags(flags: str) -> exp.Expression:
+def _flags(flags: str) -> exp.Expr:
     rows = [exp.select(exp.alias_(exp.Literal.string(flag), OPERATION)) for flag in flags]
     return (rows[0] if len(rows) == 1 else exp.union(*rows, distinct=False)).subquery("o")
 
 
-def _either(old: exp.Expression, new: exp.Expression | None, column: Column) -> exp.Expression:
+def _either(old: exp.Expr, new: exp.Expr | None, column: Column) -> exp.Expr:
     """The old value in a `D` row, the new one (None: no other) in an `A` row."""
     if new is None:
         return exp.alias_(old, column.name)
@@ -295,15 +295,13 @@ def _either(old: exp.Expression, new: exp.Expression | None, column: Column) -> 
     return exp.alias_(value, column.name)
 
 
-def _cast(value: exp.Expression, column: Column, *, alias: bool = True) -> exp.Expression:
-    try:
+def _cast(value: exp.Expr, column: Column, *, alias: bool = True) -> exp.Expr:
+    if isinstance(column.type, str):
         value = exp.Cast(this=value, to=column_type(column.type))
-    except ValueError:
-        pass
     return exp.alias_(value, column.name) if alias else value
 
 
-def _given(value: exp.Expression, column: Column, defaults: dict[str, exp.Expression]) -> exp.Expression:
+def _given(value: exp.Expr, column: Column, defaults: dict[str, exp.Expr]) -> exp.Expr:
     if isinstance(value, exp.Var) and value.name.upper() == "DEFAULT":
         value = defaults.get(column.name, exp.null()).copy()
     return _cast(value, column, alias=False)
@@ -317,7 +315,7 @@ def _wanted(target: Snapshot, listed: list[str] | None, given: int) -> list[Colu
     return [column_named(target, name) for name in listed]
 
 
-def _defaults(target: Snapshot) -> dict[str, exp.Expression]:
+def _defaults(target: Snapshot) -> dict[str, exp.Expr]:
     found = target.live.entry.extra.get("column_defaults", {})
     return {name: exp.maybe_parse(text, dialect="databricks") for name, text in found.items()}
 

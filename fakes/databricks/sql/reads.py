@@ -24,13 +24,13 @@ class Scan:
 
     target: Snapshot
     alias: str
-    conjuncts: list[exp.Expression]
-    by_partition: list[exp.Expression]
-    source: exp.Expression | None = None
-    on: exp.Expression | None = None
+    conjuncts: list[exp.Expr]
+    by_partition: list[exp.Expr]
+    source: exp.Expr | None = None
+    on: exp.Expr | None = None
 
 
-def reads_of(session: Session, target: Snapshot, tree: exp.Expression) -> tuple[Read, ...]:
+def reads_of(session: Session, target: Snapshot, tree: exp.Expr) -> tuple[Read, ...]:
     """Each scan of the target in a prepared statement, before its tables are replaced.
 
     For an INSERT the tree is its query: without a scan of the target the INSERT is blind.
@@ -58,12 +58,10 @@ def reads_of(session: Session, target: Snapshot, tree: exp.Expression) -> tuple[
             where = inner.args.get("where") if inner is not None else None
             alone = inner is not None and not inner.args.get("joins")
             found.append(_scan(target, node, [where.this] if where else [], alone=alone))
-    return tuple(
-        Read(whole=not scan.conjuncts and scan.source is None, key=scan) for scan in found
-    )
+    return tuple(Read(whole=not scan.conjuncts and scan.source is None, key=scan) for scan in found)
 
 
-def _scan(target: Snapshot, node: exp.Table, conditions: list[exp.Expression], *, alone: bool) -> Scan:
+def _scan(target: Snapshot, node: exp.Table, conditions: list[exp.Expr], *, alone: bool) -> Scan:
     """`alone`: unqualified columns can only be the target's."""
     alias = node.alias or node.name
     names = {column.name.lower() for column in target.columns}
@@ -78,7 +76,7 @@ def _scan(target: Snapshot, node: exp.Table, conditions: list[exp.Expression], *
     return Scan(target, alias, conjuncts, by_partition)
 
 
-def _only(part: exp.Expression, alias: str, names: set[str], alone: bool) -> bool:
+def _only(part: exp.Expr, alias: str, names: set[str], alone: bool) -> bool:
     if isinstance(part, _EVALUABLE) or part.find(*_EVALUABLE):
         return False
     return all(
@@ -109,7 +107,7 @@ def watcher(session: Session) -> Callable[[Read, Sequence[Row], bool], bool]:
     return sees
 
 
-def _values(target: Snapshot, rows: Sequence[Row], alias: str) -> exp.Expression:
+def _values(target: Snapshot, rows: Sequence[Row], alias: str) -> exp.Expr:
     """The rows as a relation of their own. Nested values are left out: conditions rarely speak of them."""
     selects = [
         exp.select(
@@ -124,7 +122,7 @@ def _values(target: Snapshot, rows: Sequence[Row], alias: str) -> exp.Expression
     return query.subquery(alias)
 
 
-def _literal(value: Any, kind: Any) -> exp.Expression:
+def _literal(value: Any, kind: Any) -> exp.Expr:
     if not isinstance(kind, str):
         return exp.null()
     if value is None or kind == "binary":

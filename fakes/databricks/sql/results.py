@@ -50,7 +50,12 @@ class Delivery:
         schema: dict[str, Any] = {"column_count": len(self.columns)}
         if self.columns:
             schema["columns"] = [
-                {"name": item.name, "type_text": item.type_text, "type_name": item.type_name, "position": index}
+                {
+                    "name": item.name,
+                    "type_text": item.type_text,
+                    "type_name": item.type_name,
+                    "position": index,
+                }
                 for index, item in enumerate(self.columns)
             ]
         shown: dict[str, Any] = {
@@ -80,7 +85,7 @@ class Delivery:
             return {}
         if not 0 <= index < len(self.chunks):
             raise invalid_parameter(
-                f"The requested chunk index {index} is out of range: the result has {len(self.chunks)} chunks."
+                f"The requested chunk index {index} is out of range: there are {len(self.chunks)} chunks."
             )
         chunk = self.chunks[index]
         shown: dict[str, Any] = {
@@ -123,8 +128,8 @@ def deliver(result: Result, options: Options) -> Delivery:
             if options.byte_limit is None:
                 raise SqlFailure(
                     "INLINE_BYTE_LIMIT_EXCEEDED",
-                    "Inline byte limit exceeded. Statements executed with disposition=INLINE can have a result "
-                    f"size of at most {INLINE_BYTES} bytes. Please execute the statement with "
+                    "Inline byte limit exceeded. Statements executed with disposition=INLINE can have a "
+                    f"result size of at most {INLINE_BYTES} bytes. Please execute the statement with "
                     "disposition=EXTERNAL_LINKS if you want to download the full result.",
                     "54000",
                 )
@@ -200,7 +205,8 @@ def check_options(body: dict[str, Any]) -> Options:
     kind = kind if kind in ("ARROW_STREAM", "CSV") else "JSON_ARRAY"
     if disposition == "INLINE" and kind != "JSON_ARRAY":
         raise invalid_parameter(
-            "Incompatible parameters: The format field must be JSON_ARRAY when the disposition field is INLINE."
+            "Incompatible parameters: The format field must be JSON_ARRAY when the disposition field is "
+            "INLINE."
         )
     if kind == "ARROW_STREAM" and not arrow_available():
         raise ApiError(

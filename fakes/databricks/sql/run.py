@@ -14,7 +14,7 @@ from lockproof.fakes.databricks.sql.parsing import Command, Parameters, parse
 from lockproof.fakes.databricks.sql.selects import select
 from lockproof.fakes.databricks.sql.session import Session, translated
 
-_RUNNERS: dict[type[exp.Expression], Callable[[Session, Any], Result]] = {
+_RUNNERS: dict[type[exp.Expr], Callable[[Session, Any], Result]] = {
     exp.Insert: writes.insert,
     exp.Update: writes.update,
     exp.Delete: writes.delete,

@@ -32,7 +32,8 @@ def select(session: Session, tree: exp.Query) -> Result:
 def _leftmost(tree: exp.Query) -> exp.Query:
     while isinstance(tree, exp.SetOperation):
         tree = tree.left
-    return tree.unnest() if isinstance(tree, exp.Subquery) else tree
+    inner = tree.unnest() if isinstance(tree, exp.Subquery) else tree
+    return inner if isinstance(inner, exp.Query) else tree
 
 
 def _names(tree: exp.Query) -> list[str] | None:
@@ -43,7 +44,7 @@ def _names(tree: exp.Query) -> list[str] | None:
     return [_name(item) for item in selects]
 
 
-def _name(item: exp.Expression) -> str:
+def _name(item: exp.Expr) -> str:
     if isinstance(item, (exp.Alias, exp.Column)):
         return item.alias_or_name
     if isinstance(item, exp.Count) and isinstance(item.this, exp.Star):

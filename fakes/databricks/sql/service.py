@@ -62,5 +62,15 @@ class SqlService:
 
 _NAMES = {
     name: name
-    for name in ("long", "double", "float", "boolean", "date", "binary", "timestamp", "timestamp_ntz", "decimal")
+    for name in (
+        "long",
+        "double",
+        "float",
+        "boolean",
+        "date",
+        "binary",
+        "timestamp",
+        "timestamp_ntz",
+        "decimal",
+    )
 } | {"integer": "int", "short": "short", "byte": "byte"}

@@ -139,7 +139,7 @@ class Session:
 
     # --- the syntax tree ---
 
-    def prepare(self, tree: exp.Expression) -> None:
+    def prepare(self, tree: exp.Expr) -> None:
         """Lower-cases identifiers (names are case-insensitive) and fills in the session's own functions."""
         for node in list(tree.walk()):
             if isinstance(node, exp.Identifier):
@@ -152,7 +152,7 @@ class Session:
                 if value is not None and node.parent is not None:
                     node.replace(value)
 
-    def _function(self, node: exp.Expression) -> exp.Expression | None:
+    def _function(self, node: exp.Expr) -> exp.Expr | None:
         name = node.name.lower() if isinstance(node, exp.Anonymous) else ""
         if isinstance(node, exp.CurrentTimestamp) or name in ("now", "current_timestamp"):
             return exp.cast(exp.Literal.string(self.now.isoformat()), "timestamp", dialect="databricks")
@@ -168,7 +168,7 @@ class Session:
             return exp.Literal.number(int(self.now.timestamp()))
         return None
 
-    def relate(self, tree: exp.Expression) -> None:
+    def relate(self, tree: exp.Expr) -> None:
         """Puts the engine's relations in the place of the tables of a tree; names of CTEs stay."""
         local = {cte.alias.lower() for cte in tree.find_all(exp.CTE)}
         for node in list(tree.find_all(exp.Table)):
@@ -182,7 +182,7 @@ class Session:
                 relation.set("joins", node.args["joins"])
             node.replace(relation)
 
-    def relation(self, snapshot: Snapshot, alias: str) -> exp.Expression:
+    def relation(self, snapshot: Snapshot, alias: str) -> exp.Expr:
         """The snapshot under `alias`, its columns lower-cased."""
         name = f"{_RELATED}{len(self.relations)}"
         self.relations[name] = snapshot.live.store.at(snapshot.version, self.watch)
@@ -196,7 +196,7 @@ class Session:
 
     # --- the engine ---
 
-    def query(self, tree: exp.Expression) -> Answer:
+    def query(self, tree: exp.Expr) -> Answer:
         """Runs a prepared and related SELECT. The engine's refusals become a warehouse's errors."""
         sql = to_engine(tree)
         relations = {name: handle for name, handle in self.relations.items() if name in sql}
@@ -219,7 +219,9 @@ def translated(text: str) -> failures.SqlFailure:
     if any(sign in text for sign in _CASTS):
         value = text.partition("string '")[2].partition("'")[0] or text.partition("'")[2].partition("'")[0]
         wanted = text.rpartition("value of ")[2].partition(" type")[0] or "TIMESTAMP"
-        return failures.cast_invalid(f"'{value}'", {"Int64": "BIGINT", "Int32": "INT"}.get(wanted, wanted.upper()))
+        return failures.cast_invalid(
+            f"'{value}'", {"Int64": "BIGINT", "Int32": "INT"}.get(wanted, wanted.upper())
+        )
     if "Divide by zero" in text:
         return failures.SqlFailure("DIVIDE_BY_ZERO", "Division by zero.", "22012")
     if "not supported" in text or "not implemented" in text or "unsupported" in text.lower():

@@ -34,9 +34,12 @@ TERMINAL = ("SUCCEEDED", "FAILED", "CANCELED", "CLOSED")
 
 @dataclass
 class Record:
-    """A statement in the log. Times in seconds: `engine_seconds` inside of the Delta engine, `held_seconds` at
-    checkpoints and waiting for the warehouse, `total_seconds` all from its acceptance to its end (real time).
-    `versions`: the snapshot read of each table, `committed`: the versions written. No parameter values."""
+    """A statement in the log, without the values of its parameters.
+
+    Real seconds: `engine_seconds` inside of the Delta engine, `held_seconds` at checkpoints and waiting for
+    the warehouse, `total_seconds` from its acceptance to its end. `versions`: the snapshot of each table that
+    it read, `committed`: the versions that it wrote.
+    """
 
     i: int
     id: str
@@ -176,9 +179,7 @@ class Statements:
             self.service.workspace.clock.time() - found.accepted_at > KEPT_SECONDS and found.done.is_set()
         )
         if found is None or expired or (found.principal is not principal and not principal.admin):
-            raise ApiError(
-                404, "NOT_FOUND", f"The statement {statement_id} was not found.", details=[]
-            )
+            raise ApiError(404, "NOT_FOUND", f"The statement {statement_id} was not found.", details=[])
         return found
 
     def select(self, since: int = 0, contains: str = "") -> list[Record]:
@@ -212,12 +213,10 @@ class Statements:
             state, failure = "FAILED", error
         except Canceled:
             state = "CANCELED"
-        except Exception as error:  # noqa: BLE001 - a defect of the fake must not hang the caller
+        except Exception as error:  # a defect of the fake must not hang the caller
             LOG.exception("the fake warehouse failed on a statement")
             state, failure = "FAILED", internal(f"{type(error).__name__}: {error}")
-        record.versions = {
-            snapshot.full_name: snapshot.version for snapshot in session.snapshots.values()
-        }
+        record.versions = {snapshot.full_name: snapshot.version for snapshot in session.snapshots.values()}
         record.committed = dict(session.committed)
         record.engine_seconds = session.watch.seconds
         record.total_seconds = time.perf_counter() - started

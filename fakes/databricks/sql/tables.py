@@ -82,7 +82,9 @@ class Tables:
                 self._live[entry.table_id] = found
             return found
 
-    def snapshot(self, entry: Table, watch: Stopwatch, *, version: int | None = None, lag: int = 0) -> Snapshot:
+    def snapshot(
+        self, entry: Table, watch: Stopwatch, *, version: int | None = None, lag: int = 0
+    ) -> Snapshot:
         """The newest version, or `version`, or the one that was the newest `lag` commits ago."""
         live = self.live(entry)
         if version is None:
@@ -183,8 +185,9 @@ class Tables:
     ) -> int:
         """The arbiter's word, then the engine's commit; returns the new version. Raises `Conflict`.
 
-        `write(version)` commits on top of that version, or finds that there is nothing to do. When a writer outside of the warehouses was faster,
-        its commit goes to the arbiter and the write is tried again on top of it.
+        `write(version)` commits on top of that version, or finds that there is nothing to do. When a writer
+        outside of the warehouses was faster, its commit goes to the arbiter and the write is tried again on
+        top of it.
         """
         live = snapshot.live
         rules = self.rules(snapshot)
@@ -195,9 +198,7 @@ class Tables:
                     raise failures.table_not_found(live.entry.full_name)
                 newest = live.store.newest(watch)
                 for version in range(checked + 1, newest + 1):
-                    arbiter.check(
-                        change, live.commit_at(version, watch), rules, live.entry.full_name, sees
-                    )
+                    arbiter.check(change, live.commit_at(version, watch), rules, live.entry.full_name, sees)
                 checked = newest
                 try:
                     version = write(newest)
@@ -223,7 +224,8 @@ class Tables:
 def surplus(removed: Sequence[Row], present: Sequence[Row]) -> Counter[Row]:
     """Rows equal to a removed one that came after the snapshot: these have to stay."""
     wanted = Counter(removed)
-    return Counter({row: count - wanted[row] for row, count in Counter(present).items() if row in wanted}) - Counter()
+    found = Counter(row for row in present if row in wanted)
+    return found - wanted
 
 
 def _foreign(store: DeltaStore, version: int, watch: Stopwatch) -> Commit:
@@ -232,10 +234,9 @@ def _foreign(store: DeltaStore, version: int, watch: Stopwatch) -> Commit:
     operation = str(entry.get("operation", "WRITE"))
     try:
         protocols = [str(store.at(number, watch).protocol()) for number in (version - 1, version)]
-        metadata = (
-            store.columns(version - 1, watch) != store.columns(version, watch)
-            or store.properties(version - 1, watch) != store.properties(version, watch)
-        )
+        metadata = store.columns(version - 1, watch) != store.columns(version, watch) or store.properties(
+            version - 1, watch
+        ) != store.properties(version, watch)
         before, after = (Counter(store.rows(number, watch)) for number in (version - 1, version))
     except EngineError as error:
         raise failures.internal(str(error)) from error
