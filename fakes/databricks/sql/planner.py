@@ -56,13 +56,15 @@ def plan_insert(session: Session, tree: exp.Insert) -> Plan:
         selects = [
             exp.select(
                 *(
-                    exp.alias_(_given(value, column, defaults), f"c{index}")
+                    _named(_given(value, column, defaults), f"c{index}")
                     for index, (value, column) in enumerate(zip(row, named, strict=True))
                 )
             )
             for row in rows
         ]
-        query: exp.Query = selects[0] if len(selects) == 1 else exp.union(*selects, distinct=False)
+        query: exp.Query = (
+            selects[0] if len(selects) == 1 else exp.union(*selects, distinct=False, copy=False)
+        )
         session.relate(query)
     else:
         query = source
@@ -86,7 +88,7 @@ def plan_insert(session: Session, tree: exp.Insert) -> Plan:
         )
         for column in target.columns
     ]
-    outer = exp.select(exp.alias_(exp.Literal.string("A"), OPERATION), *outputs).from_(inner)
+    outer = exp.select(_named(exp.Literal.string("A"), OPERATION), *outputs).from_(inner, copy=False)
     answer = session.query(outer)
     removed = tuple(target.live.store.rows(target.version, session.watch)) if overwrite else ()
     whole = (Read(whole=True),) if overwrite else ()
@@ -127,7 +129,7 @@ def _run(
     reads: tuple[Read, ...],
     flags: str,
 ) -> Plan:
-    query = exp.select(exp.column(OPERATION, "o").as_(OPERATION), *outputs)
+    query = exp.select(_named(exp.column(OPERATION, "o"), OPERATION), *outputs)
     query = query.from_(tree.this, copy=False).join(_flags(flags), join_type="cross", copy=False)
     if tree.args.get("where"):
         query.set("where", tree.args["where"])
@@ -142,9 +144,9 @@ def plan_merge(session: Session, tree: exp.Merge) -> Plan:
     alias, source_alias = tree.this.alias or tree.this.name, tree.args["using"].alias_or_name
     reads = reads_of(session, target, tree)
     session.relate(tree)
-    numbered = exp.select("*", exp.alias_(exp.Window(this=exp.RowNumber()), ORDINAL))
+    numbered = exp.select("*", _named(exp.Window(this=exp.RowNumber()), ORDINAL))
     left = numbered.from_(tree.this, copy=False).subquery(alias, copy=False)
-    marked = exp.select("*", exp.alias_(exp.true(), _SOURCE))
+    marked = exp.select("*", _named(exp.true(), _SOURCE))
     right = marked.from_(tree.args["using"], copy=False).subquery(source_alias, copy=False)
     there = exp.column(ORDINAL, alias).is_(exp.null()).not_()
     given = exp.column(_SOURCE, source_alias).is_(exp.null()).not_()
@@ -156,17 +158,19 @@ def plan_merge(session: Session, tree: exp.Merge) -> Plan:
             _of_source(clause, source_alias)
         pair = _pair(clause, there, given)
         condition = clause.args.get("condition")
-        action = action.when(exp.and_(pair, condition.copy()) if condition else pair, str(number), copy=False)
+        action = action.when(
+            exp.and_(pair, condition.copy(), copy=False) if condition else pair, str(number), copy=False
+        )
         kinds[number] = _assign(clause.args["then"], target, source_alias, number, values)
     pairs = exp.select(
-        exp.alias_(action, ACTION),
-        exp.column(ORDINAL, alias).as_(ORDINAL),
+        _named(action, ACTION),
+        _named(exp.column(ORDINAL, alias), ORDINAL),
         *(
-            exp.column(column.name.lower(), alias).as_(f"o{index}")
+            _named(exp.column(column.name.lower(), alias), f"o{index}")
             for index, column in enumerate(target.columns)
         ),
         *(
-            exp.alias_(value, f"v{number}_{index}")
+            _named(value, f"v{number}_{index}")
             for index, column in enumerate(target.columns)
             for number, value in values[column.name].items()
         ),
@@ -192,7 +196,10 @@ def plan_merge(session: Session, tree: exp.Merge) -> Plan:
         for number, kind in kinds.items()
     ]
     query = exp.select(
-        flag.copy().as_(OPERATION), *outputs, exp.column(ACTION, "p").as_(ACTION), exp.column(ORDINAL, "p")
+        _named(flag.copy(), OPERATION),
+        *outputs,
+        _named(exp.column(ACTION, "p"), ACTION),
+        exp.column(ORDINAL, "p"),
     )
     query = query.from_(pairs.subquery("p", copy=False), copy=False)
     query = query.join(_flags("DA"), join_type="cross", copy=False).where(exp.or_(*wanted), copy=False)
@@ -281,24 +288,31 @@ def _plan(
     return Plan(target, change, answer, operations, actions or {}, replaces)
 
 
+def _named(value: exp.Expr, name: str) -> exp.Alias:
+    """`value AS name`, without the copies that sqlglot's own helpers make."""
+    return exp.Alias(this=value, alias=exp.to_identifier(name))
+
+
 def _flags(flags: str) -> exp.Expr:
-    rows = [exp.select(exp.alias_(exp.Literal.string(flag), OPERATION)) for flag in flags]
-    return (rows[0] if len(rows) == 1 else exp.union(*rows, distinct=False)).subquery("o")
+    rows = [exp.select(_named(exp.Literal.string(flag), OPERATION)) for flag in flags]
+    return (rows[0] if len(rows) == 1 else exp.union(*rows, distinct=False, copy=False)).subquery(
+        "o", copy=False
+    )
 
 
 def _either(old: exp.Expr, new: exp.Expr | None, column: Column) -> exp.Expr:
     """The old value in a `D` row, the new one (None: no other) in an `A` row."""
     if new is None:
-        return exp.alias_(old, column.name)
+        return _named(old, column.name)
     flag = exp.column(OPERATION, "o").eq(exp.Literal.string("D"))
-    value = exp.Case().when(flag, old).else_(_cast(new, column, alias=False))
-    return exp.alias_(value, column.name)
+    value = exp.Case().when(flag, old.copy(), copy=False).else_(_cast(new, column, alias=False), copy=False)
+    return _named(value, column.name)
 
 
 def _cast(value: exp.Expr, column: Column, *, alias: bool = True) -> exp.Expr:
     if isinstance(column.type, str):
         value = exp.Cast(this=value, to=column_type(column.type))
-    return exp.alias_(value, column.name) if alias else value
+    return _named(value, column.name) if alias else value
 
 
 def _given(value: exp.Expr, column: Column, defaults: dict[str, exp.Expr]) -> exp.Expr:
