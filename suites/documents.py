@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import json
 import random
 import uuid
-from collections.abc import Callable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle
 from typing import Any
 
 from lockproof.driver import DriverError
@@ -17,10 +20,10 @@ MEGABYTE = 1_000_000
 EXCERPT = 24
 
 
-def successive(count: int, *, padding: int = 0) -> Iterator[bytes]:
-    """`count` states of one lineage with rising serials, each of `padding` bytes more or less."""
+def successive(count: int, *, paddings: Sequence[int] = (0,)) -> Iterator[bytes]:
+    """`count` states of one lineage with rising serials, each of the next of `paddings` bytes more."""
     lineage = str(uuid.uuid4())
-    for serial in range(1, count + 1):
+    for serial, padding in zip(range(1, count + 1), cycle(paddings), strict=False):
         yield tofu_bytes(document(serial=serial, lineage=lineage, padding=filler(padding)))
 
 
@@ -30,18 +33,19 @@ def filler(size: int) -> str:
     return base64.b64encode(raw).decode()[:size]
 
 
-def encrypted(serial: int, lineage: str | None = None) -> dict[str, Any]:
-    """What OpenTofu stores when state encryption is on: no `version`, no `resources`.
+def encrypted_bytes(serial: int, lineage: str | None = None) -> bytes:
+    """What OpenTofu stores when state encryption is on: no `version`, no `resources`, no newline.
 
     Source: opentofu internal/encryption/state.go:67-89 and base.go:104-145.
     """
-    return {
+    wrapper = {
         "serial": serial,
-        "lineage": lineage or str(uuid.uuid4()),
+        "lineage": str(uuid.uuid4()) if lineage is None else lineage,
         "meta": {"key_provider.pbkdf2.passphrase": base64.b64encode(uuid.uuid4().bytes).decode()},
         "encrypted_data": base64.b64encode(random.Random(serial).randbytes(900)).decode(),
         "encryption_version": "v0",
     }
+    return json.dumps(wrapper, separators=(",", ":")).encode()
 
 
 def with_resource(state: dict[str, Any]) -> dict[str, Any]:
@@ -92,10 +96,9 @@ def refused(call: Callable[[], object]) -> bool:
 
 def unlike(expected: bytes, observed: bytes) -> str:
     """Where two byte strings part, in one line that stays short for states of any size."""
-    at = next(
-        (i for i, (a, b) in enumerate(zip(expected, observed, strict=False)) if a != b),
-        min(len(expected), len(observed)),
-    )
+    shorter = min(len(expected), len(observed))
+    here, there = memoryview(expected), memoryview(observed)
+    at = bisect_left(range(shorter), True, key=lambda end: here[: end + 1] != there[: end + 1])
     wanted, got = expected[at : at + EXCERPT], observed[at : at + EXCERPT]
     sizes = f"{len(expected)} bytes expected, {len(observed)} observed"
     return f"{sizes}; from byte {at} on {wanted!r} became {got!r}"

@@ -10,6 +10,7 @@ from typing import Any
 
 from lockproof.fakes.databricks import errors
 from lockproof.fakes.databricks.clock import VirtualClock
+from lockproof.fakes.databricks.fidelity import Fidelity
 from lockproof.fakes.databricks.filetree import FileTree
 from lockproof.fakes.databricks.identity import Principal
 
@@ -74,10 +75,10 @@ _CLASSES: dict[str, type[Securable]] = {"volume": Volume, "table": Table}
 class Metastore:
     """All securables by kind and lower-cased full name. Errors are Unity Catalog's answers (`ApiError`)."""
 
-    def __init__(self, clock: VirtualClock) -> None:
+    def __init__(self, clock: VirtualClock, fidelity: Fidelity) -> None:
         self.clock = clock
+        self.fidelity = fidelity
         self.id = str(uuid.uuid4())
-        self.conflict_status = 400
         self.objects: dict[str, dict[str, Securable]] = {kind: {} for kind in PRIVILEGES}
 
     # --- objects ---
@@ -99,12 +100,13 @@ class Metastore:
         if parent:
             self.get("catalog" if kind == "schema" else "schema", parent)
         if full_name in self.objects[kind]:
-            raise errors.already_exists(kind, name, self.conflict_status)
+            raise errors.already_exists(kind, name, self.fidelity.conflict_status)
         now = int(self.clock.time() * 1000)
         made = _CLASSES.get(kind, Securable)
         item = made(kind, full_name, owner.name, now, owner.name, comment, now, owner.name, dict(extra or {}))
         if isinstance(item, Volume):
             item.tree = FileTree(now / 1000)
+            item.hidden_requests = self.fidelity.hidden_volume_requests
             item.volume_type = str(item.extra.pop("volume_type", "MANAGED"))
             item.storage_location = str(
                 item.extra.pop("storage_location", "")
@@ -163,7 +165,7 @@ class Metastore:
         parent = item.parent_name
         target = f"{parent}.{new_name}" if parent else new_name
         if target in self.objects[item.kind]:
-            raise errors.already_exists(item.kind, new_name, self.conflict_status)
+            raise errors.already_exists(item.kind, new_name, self.fidelity.conflict_status)
         old = item.full_name
         for table in self.objects.values():
             for full_name, entry in list(table.items()):

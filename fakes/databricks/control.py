@@ -23,23 +23,23 @@ TIMEOUT_SECONDS = 30.0
 POLL_SECONDS = 0.01
 
 Operation = Callable[..., Any]
-_OPERATIONS: dict[str, Operation] = {}
+OPERATIONS: dict[str, Operation] = {}
 
 
 def control_operation(function: Operation) -> Operation:
     """Registers `function(workspace, **arguments)` under its name; it takes and returns JSON values."""
-    _OPERATIONS[function.__name__] = function
+    OPERATIONS[function.__name__] = function
     return function
 
 
 def operate(workspace: FakeWorkspace, name: str, arguments: dict[str, Any]) -> Any:
     """Runs a control operation. Raises ValueError for an unknown one or for arguments that it refuses."""
-    if name not in _OPERATIONS:
+    if name not in OPERATIONS:
         raise ValueError(
-            f"the fake has no control operation {name!r}; known: {', '.join(sorted(_OPERATIONS))}"
+            f"the fake has no control operation {name!r}; known: {', '.join(sorted(OPERATIONS))}"
         )
     try:
-        return _OPERATIONS[name](workspace, **arguments)
+        return OPERATIONS[name](workspace, **arguments)
     except (TypeError, KeyError, LookupError) as error:
         raise ValueError(f"{name}: {error}") from error
     except ApiError as error:
@@ -72,7 +72,9 @@ class FakeControl:
         if isinstance(self.target, FakeWorkspace):
             return operate(self.target, operation, arguments)
         url = self.target.rstrip("/") + PREFIX + operation
-        answer = requests.post(url, data=json.dumps(arguments), timeout=TIMEOUT_SECONDS)
+        with requests.Session() as session:
+            session.trust_env = False  # a proxy of the environment is not for 127.0.0.1
+            answer = session.post(url, data=json.dumps(arguments), timeout=TIMEOUT_SECONDS)
         try:
             body = answer.json()
         except ValueError:
@@ -247,7 +249,7 @@ def requests_(workspace: FakeWorkspace, **selection: Any) -> list[dict[str, Any]
     return [entry.to_json() for entry in workspace.log.select(**selection)]
 
 
-_OPERATIONS["requests"] = _OPERATIONS.pop("requests_")  # the name `requests` is the library's in this module
+OPERATIONS["requests"] = OPERATIONS.pop("requests_")  # the name `requests` is the library's in this module
 
 
 @control_operation
@@ -348,3 +350,7 @@ def create_oauth_client(workspace: FakeWorkspace, principal: str, lifetime: floa
 @control_operation
 def expire_tokens(workspace: FakeWorkspace, principal: str | None, kind: str | None) -> int:
     return workspace.directory.expire(principal=principal, kind=kind)
+
+
+# The operations on SQL statements are built on this module; they are known wherever it is.
+import lockproof.fakes.databricks.sql.steering  # noqa: E402, F401

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+CHOICES: dict[str, list[str | int]] = {"cloud": ["aws", "azure", "gcp"], "conflict_status": [400, 409]}
+
 
 @dataclass
 class Fidelity:
@@ -19,7 +21,7 @@ class Fidelity:
     retry_after: a scripted 429 or 503 without headers of its own carries `Retry-After: 1`.
     hidden_volume_requests: how many requests answer 404 for a new volume before it is seen.
     stale_reads: how many reads after each write or delete still see what was there before.
-    max_page: the largest directory page, whatever `page_size` asks for.
+    max_page: the largest page of any listing, whatever `page_size` or `max_results` asks for.
     empty_pages: every page of a listing is preceded by an empty one with a `next_page_token`.
     unordered_lists: directory listings come in an order that is not by name.
     conflict_status: status of creating a Unity Catalog object that exists, 400 or 409.
@@ -48,7 +50,7 @@ class Fidelity:
     presigned_urls: bool = True
 
     def change(self, **switches: Any) -> None:
-        """Sets switches by name. Raises ValueError for an unknown name or a value of another type."""
+        """Sets switches by name, all or none. Raises ValueError for an unknown name or value."""
         known = {item.name for item in fields(self)}
         for name, value in switches.items():
             if name not in known:
@@ -56,5 +58,7 @@ class Fidelity:
             if type(value) is not type(getattr(self, name)):
                 wanted = type(getattr(self, name)).__name__
                 raise ValueError(f"fidelity switch {name!r} is of type {wanted}, got {value!r}")
+            if value not in CHOICES.get(name, [value]):
+                raise ValueError(f"fidelity switch {name!r} is one of {CHOICES[name]}, got {value!r}")
         for name, value in switches.items():
             setattr(self, name, value)

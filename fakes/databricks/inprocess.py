@@ -1,9 +1,12 @@
 """The fake without sockets: `requests` clients in this process (databricks-sdk, too) reach it unchanged.
 
-While `activate` is on, `requests.adapters.HTTPAdapter.send` hands requests for the workspace's two
-addresses to the model and leaves all others alone. That is the seam that the library `responses` uses, too;
-patching it here directly avoids a dependency at run time and lets `drop` and `truncate` surface as the
-errors of a real socket.
+While `activate` is on, `requests.adapters.HTTPAdapter.send` hands requests for the workspace's two addresses
+to the model and leaves all others alone. That is the seam that the library `responses` uses, too; patching it
+here directly avoids a dependency at run time and lets `drop` and `truncate` surface as the errors of a real
+socket.
+
+With `responses` or moto in the same test, activate the fake inside of them: they hand what is not theirs to
+the real network, not to whoever was there before.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import threading
 from collections.abc import Awaitable, Callable
@@ -66,10 +65,13 @@ class Application:
             answer = await asyncio.to_thread(serve_control, self.workspace, request)
         else:
             answer = await self._exchange(request)
+        transport: asyncio.Transport = scope["state"]["transport"]
         if answer.drop:
-            scope["state"]["transport"].abort()
-            return
-        await _send(answer, request.method, send)
+            transport.abort()
+            await _gone(receive)
+        elif not await _send(answer, request.method, send):
+            transport.close()
+            await _gone(receive)
 
     async def _exchange(self, request: Request) -> Response:
         """`FakeWorkspace.handle` without blocking the loop."""
@@ -97,8 +99,8 @@ class Application:
 class FakeServer:
     """Serves a `FakeWorkspace` until it is closed; use it as a context manager.
 
-    `port` and `storage_port` 0 choose free ports. The control API (`FakeControl`) is served at the
-    workspace's address, and only when `host` is a loopback address.
+    `port` and `storage_port` 0 choose free ports; a port that is taken is an OSError at once. The control API
+    (`FakeControl`) is served at the workspace's address, and only when `host` is a loopback address.
     """
 
     def __init__(
@@ -111,10 +113,14 @@ class FakeServer:
     ) -> None:
         self.workspace = workspace or FakeWorkspace()
         control = host in LOOPBACK
-        self._listeners = [
-            _Listener(Application(self.workspace, "workspace", control=control), host, port),
-            _Listener(Application(self.workspace, "storage", control=False), host, storage_port),
-        ]
+        self._listeners: list[_Listener] = []
+        try:
+            for name, number in (("workspace", port), ("storage", storage_port)):
+                application = Application(self.workspace, name, control=control and name == "workspace")
+                self._listeners.append(_Listener(application, host, number))
+        except OSError:
+            self.close()
+            raise
         self.url, self.storage_url = (listener.url for listener in self._listeners)
         self.workspace.url, self.workspace.storage_url = self.url, self.storage_url
 
@@ -133,7 +139,9 @@ class FakeServer:
         """Lets held requests go, ends all connections and the threads."""
         self.workspace.faults.remove()
         for listener in self._listeners:
-            listener.close()
+            listener.stop()
+        for listener in self._listeners:
+            listener.join()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -165,7 +173,6 @@ class _Listener:
             server_header=False,
             date_header=True,
             timeout_keep_alive=120,
-            timeout_graceful_shutdown=1,
         )
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self._run, name=f"fake {application.host} {bound}", daemon=True)
@@ -184,21 +191,14 @@ class _Listener:
             ticker.wait(POLL_SECONDS)
         raise RuntimeError(f"the fake Databricks did not start at {self.url}")
 
-    def close(self) -> None:
-        self.server.should_exit = True
+    def stop(self) -> None:
+        """Requests under way are cut off: nobody reads their answers any more."""
+        self.server.should_exit = self.server.force_exit = True
+
+    def join(self) -> None:
         if self.thread.is_alive():
             self.thread.join(START_SECONDS)
         self.socket.close()
-
-
-class _Truncated(logging.Filter):
-    """A scripted truncation is what uvicorn takes for a defect of the application; it is none."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return "ASGI callable returned without" not in record.getMessage()
-
-
-logging.getLogger("uvicorn.error").addFilter(_Truncated())
 
 
 async def _body(receive: Receive) -> bytes | None:
@@ -216,7 +216,14 @@ async def _body(receive: Receive) -> bytes | None:
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-async def _send(answer: Response, method: str, send: Send) -> None:
+async def _gone(receive: Receive) -> None:
+    """Waits until the server knows that the connection is gone; else it reports an unfinished answer."""
+    while (await receive())["type"] != "http.disconnect":
+        continue
+
+
+async def _send(answer: Response, method: str, send: Send) -> bool:
+    """Sends the answer; False when it is to break off after what was sent."""
     headers = [
         (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items()
     ]
@@ -233,5 +240,6 @@ async def _send(answer: Response, method: str, send: Send) -> None:
                 "more_body": True,
             }
         )
-        return
+        return False
     await send({"type": "http.response.body", "body": answer.body if length else b""})
+    return True

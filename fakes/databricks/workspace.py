@@ -21,6 +21,7 @@ from lockproof.fakes.databricks.fidelity import Fidelity
 from lockproof.fakes.databricks.identity import Directory, Principal, Token
 from lockproof.fakes.databricks.requestlog import LogEntry, RequestLog
 from lockproof.fakes.databricks.router import Route, Router
+from lockproof.fakes.databricks.routes.core import CORE
 from lockproof.fakes.databricks.transfers import Transfers
 from lockproof.fakes.databricks.wire import Request, Response
 
@@ -67,7 +68,7 @@ class FakeWorkspace:
         self.faults = FaultScript()
         self.log = RequestLog()
         self.directory = Directory(self.clock)
-        self.metastore = Metastore(self.clock)
+        self.metastore = Metastore(self.clock, self.fidelity)
         self.transfers = Transfers(self.clock)
         self.mutex = threading.RLock()
         self.version = 0
@@ -82,9 +83,6 @@ class FakeWorkspace:
         self.token = self.directory.issue(self.admin).value
         self.metastore.create("catalog", "", "main", self.admin)
         self.metastore.create("schema", "main", "default", self.admin)
-
-        from lockproof.fakes.databricks.routes.core import CORE
-
         self.router.install(CORE)
 
     # --- for code in the same process ---
@@ -111,6 +109,8 @@ class FakeWorkspace:
     ) -> Principal:
         """A principal with `grants`: privileges by full name (`main`, `main.default`, `main.default.v`)."""
         with self.mutex:
+            for full_name in grants or {}:
+                self.metastore.get(self._kind(full_name), full_name)
             principal = self.directory.create(name, admin=admin, service=service)
             for full_name, privileges in (grants or {}).items():
                 self.grant(name, full_name, *privileges)
@@ -296,11 +296,14 @@ class FakeWorkspace:
     def _change_grants(self, principal: str, full_name: str, add: list[str], remove: list[str]) -> None:
         if principal not in self.directory.principals:
             raise ValueError(f"no principal {principal!r} in the fake workspace")
-        kind = ("catalog", "schema", "volume")[full_name.count(".")]
-        if kind == "volume" and full_name.lower() in self.metastore.objects["table"]:
-            kind = "table"
         with self.mutex:
-            self.metastore.change_grants(self.metastore.get(kind, full_name), principal, add, remove)
+            item = self.metastore.get(self._kind(full_name), full_name)
+            self.metastore.change_grants(item, principal, add, remove)
+
+    def _kind(self, full_name: str) -> str:
+        if full_name.lower() in self.metastore.objects["table"]:
+            return "table"
+        return ("catalog", "schema", "volume")[full_name.count(".")]
 
 
 def _paused(pause: Pause) -> Generator[Pause | Work, Response | None, None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from lockproof.driver.api import Capabilities
 from lockproof.driver.http import HttpDriver
 from lockproof.fakes.drivers.memory_backend import MemoryBackend
 from tofu_databricks.gateway import Access, Gateway, GatewayApp
@@ -18,8 +19,12 @@ class Served(HttpDriver):
     One server for all processes of a run. A subclass changes what is served.
     """
 
-    @staticmethod
-    def app() -> GatewayApp:
+    def capabilities(self) -> Capabilities:
+        """Claims no large states, whose test takes longer than all others together."""
+        return Capabilities(super().capabilities() - {"state.large"})
+
+    @classmethod
+    def app(cls) -> GatewayApp:
         """What is served."""
         return GatewayApp(MemoryBackend(), Access(SECRET))
 

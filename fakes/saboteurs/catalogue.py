@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -39,7 +40,8 @@ class Saboteur:
     `name` is unique and kebab-case; `breaks` the requirement id; `story` one sentence on what the
     backend does wrong; `backend` what stands after `--backend=`, different for every entry; `suites`
     the suite folders that are run against it; `also` further requirements that cannot hold when
-    `breaks` does not; `options` become `--backend-opt`.
+    `breaks` does not; `options` become `--backend-opt`; `only`, where given, are patterns of the
+    requirements whose tests are run; of `programs`, where given, one must be on PATH.
     """
 
     name: str
@@ -49,6 +51,12 @@ class Saboteur:
     suites: tuple[str, ...]
     also: tuple[str, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
+    only: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
+
+    def can_run(self) -> bool:
+        """Whether this machine has what the saboteur's tests need."""
+        return not self.programs or any(shutil.which(program) for program in self.programs)
 
 
 @dataclass(frozen=True)

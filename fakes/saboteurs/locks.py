@@ -4,70 +4,50 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from lockproof.driver.api import Address, LockInfo, Snapshot
 from lockproof.driver.errors import DriverError, Locked, LockMismatch, NotLocked
 from lockproof.driver.file import FileClient, FileDriver, FileScope
-from lockproof.driver.memory import MemoryStore
-from lockproof.fakes.saboteurs.broken_memory import BrokenClient, BrokenMemory, BrokenScope, pause
-from lockproof.fakes.saboteurs.catalogue import Saboteur
+from lockproof.driver.memory import MemoryClient, MemoryStore
+from lockproof.fakes.saboteurs.broken import BrokenClient, BrokenDriver, BrokenScope, Register, pause
 
-SABOTEURS: list[Saboteur] = []
-C = TypeVar("C", bound=type)
+register = Register(__name__, "locks")
+SABOTEURS = register.saboteurs
 
 UNDER_LOAD = ("LOCK-EXCL-002", "LOCK-REL-004", "LOCK-WAIT-001", "LOCK-WAIT-003")
 REFUSALS = (
     *("LOCK-EXCL-001", "LOCK-EXCL-002", "LOCK-ERR-001", "LOCK-SCOPE-001", "LOCK-STATE-001"),
     *("LOCK-HOLD-001", "LOCK-HOLD-002", "LOCK-HOLD-003", "LOCK-HOLD-004", "LOCK-INFO-001"),
-    *("LOCK-REL-002", "LOCK-REL-003", "LOCK-REL-004", "LOCK-IDEM-001", "LOCK-IDEM-002"),
+    *("LOCK-REL-002", "LOCK-REL-003", "LOCK-REL-004", "LOCK-IDEM-001", "LOCK-IDEM-002", "LOCK-IDEM-003"),
     *("LOCK-FORCE-001", "LOCK-FORCE-002", "LOCK-CRASH-001"),
     *("LOCK-WAIT-001", "LOCK-WAIT-002", "LOCK-WAIT-003"),
 )
 """Requirements whose tests need a refusal of a held lock to show anything."""
 
 
-def breaks(name: str, story: str, also: tuple[str, ...] = ()) -> Callable[[C], C]:
-    """Registers a client class (or a driver class) as the saboteur of requirement `name`."""
-
-    def register(saboteur: C) -> C:
-        factory = f"{__name__}:{saboteur.__name__}"
-        SABOTEURS.append(
-            Saboteur(
-                name=re.sub(r"(?<!^)(?=[A-Z])", "-", saboteur.__name__).lower(),
-                breaks=name,
-                story=story,
-                backend=f"py:{factory}.driver" if issubclass(saboteur, BrokenClient) else f"py:{factory}",
-                suites=("locks",),
-                also=tuple(other for other in also if other != name),
-            )
-        )
-        return saboteur
-
-    return register
-
-
 # --- Exclusion
 
 
-@breaks("LOCK-EXCL-001", "Every request is granted; the last one counts as the holder.", also=REFUSALS)
+@register.breaks("LOCK-EXCL-001", *REFUSALS)
 class NoLock(BrokenClient):
+    """Every request is granted; the last one counts as the holder."""
+
     def lock(self, workspace: str, info: LockInfo) -> str:
         with self.store.mutex:
             self.store.locks[workspace] = info
             return info.ID
 
 
-@breaks(
-    "LOCK-EXCL-001",
-    "Only the default workspace is locked; a named one is granted to everybody.",
-    also=("LOCK-HOLD-001", "LOCK-FORCE-001", "LOCK-STATE-001", "LOCK-SCOPE-001", "LOCK-CRASH-001"),
+@register.breaks(
+    "LOCK-EXCL-001", "LOCK-HOLD-001", "LOCK-FORCE-001", "LOCK-STATE-001", "LOCK-SCOPE-001", "LOCK-CRASH-001"
 )
 class NamedWorkspacesAreFree(BrokenClient):
+    """Only the default workspace is locked; a named one is granted to everybody."""
+
     def lock(self, workspace: str, info: LockInfo) -> str:
         if workspace != "default":
             with self.store.mutex:
@@ -75,12 +55,10 @@ class NamedWorkspacesAreFree(BrokenClient):
         return super().lock(workspace, info)
 
 
-@breaks(
-    "LOCK-EXCL-002",
-    "Looks whether the lock is free and then takes it, in two steps that do not exclude each other.",
-    also=UNDER_LOAD,
-)
+@register.breaks("LOCK-EXCL-002", *UNDER_LOAD)
 class CheckThenSet(BrokenClient):
+    """Looks whether the lock is free and then takes it, in two steps that do not exclude each other."""
+
     def lock(self, workspace: str, info: LockInfo) -> str:
         with self.store.mutex:
             holder = self.store.locks.get(workspace)
@@ -92,8 +70,10 @@ class CheckThenSet(BrokenClient):
         return info.ID
 
 
-@breaks("LOCK-ERR-001", "A held lock is reported as an internal error.", also=REFUSALS)
+@register.breaks("LOCK-ERR-001", *REFUSALS)
 class RefusalIsInternalError(BrokenClient):
+    """A held lock is reported as an internal error."""
+
     def lock(self, workspace: str, info: LockInfo) -> str:
         try:
             return super().lock(workspace, info)
@@ -101,8 +81,10 @@ class RefusalIsInternalError(BrokenClient):
             raise DriverError("internal", True, "HTTP 500: duplicate key") from refusal
 
 
-@breaks("LOCK-SCOPE-001", "All workspaces share one lock.")
+@register.breaks("LOCK-SCOPE-001")
 class OneLockForAllWorkspaces(BrokenClient):
+    """All workspaces share one lock."""
+
     def lock(self, workspace: str, info: LockInfo) -> str:
         return super().lock("default", info)
 
@@ -116,34 +98,41 @@ class OneLockForAllWorkspaces(BrokenClient):
             self.store.states[workspace] = data
 
 
-@breaks("LOCK-SCOPE-002", "The lock's key lacks the place of the state: all states of a server share it.")
-class OneLockForAllPlaces(BrokenMemory):
+class ScopeWithSharedLocks(BrokenScope):
+    def __exit__(self, *failure: Any) -> None:
+        self.store.locks.clear()
+
+
+@register.breaks("LOCK-SCOPE-002")
+class OneLockForAllPlaces(BrokenDriver):
+    """The lock's key lacks the place of the state: all states of a server share it."""
+
     def __init__(self, options: Mapping[str, str]) -> None:
-        super().__init__(BrokenClient, options)
+        super().__init__(options)
         self.locks: dict[str, LockInfo] = {}
 
     def open_scope(
         self, name: str, links: Mapping[str, Address] | None = None, *, attach: bool = False
     ) -> BrokenScope:
-        scope = super().open_scope(name, links, attach=attach)
+        scope = ScopeWithSharedLocks(MemoryStore(), MemoryClient)
         scope.store.locks = self.locks
         return scope
 
 
-@breaks("LOCK-STATE-001", "Deleting the state deletes its lock.")
+@register.breaks("LOCK-STATE-001")
 class DeleteDropsLock(BrokenClient):
+    """Deleting the state deletes its lock."""
+
     def delete(self, workspace: str) -> None:
         super().delete(workspace)
         with self.store.mutex:
             self.store.locks.pop(workspace, None)
 
 
-@breaks(
-    "LOCK-STATE-001",
-    "The lock is a field beside the state, and a write replaces both.",
-    also=(*UNDER_LOAD, "LOCK-OWN-001", "LOCK-FENCE-001", "LOCK-CRASH-001"),
-)
+@register.breaks("LOCK-STATE-001", *UNDER_LOAD, "LOCK-OWN-001", "LOCK-FENCE-001", "LOCK-CRASH-001")
 class WriteDropsLock(BrokenClient):
+    """The lock is a field beside the state, and a write replaces both."""
+
     def put(self, workspace: str, data: bytes, *, lock_id: str | None = None) -> None:
         super().put(workspace, data, lock_id=lock_id)
         with self.store.mutex:
@@ -153,15 +142,18 @@ class WriteDropsLock(BrokenClient):
 # --- The holder
 
 
-@breaks(
+@register.breaks(
     "LOCK-HOLD-001",
-    "A refusal carries the lock info of the refused client (OpenTofu issue 2004).",
-    also=(
-        *("LOCK-HOLD-002", "LOCK-HOLD-004", "LOCK-FORCE-001", "LOCK-CRASH-001", "LOCK-WAIT-002"),
-        *UNDER_LOAD,
-    ),
+    "LOCK-HOLD-002",
+    "LOCK-HOLD-004",
+    "LOCK-FORCE-001",
+    "LOCK-CRASH-001",
+    "LOCK-WAIT-002",
+    *UNDER_LOAD,
 )
 class NamesTheRequester(BrokenClient):
+    """A refusal carries the lock info of the refused client (OpenTofu issue 2004)."""
+
     def lock(self, workspace: str, info: LockInfo) -> str:
         try:
             return super().lock(workspace, info)
@@ -175,12 +167,10 @@ class StoreWithFirstHolders(MemoryStore):
         self.first: dict[str, LockInfo] = {}
 
 
-@breaks(
-    "LOCK-HOLD-001",
-    "The holder's info is written at the first lock and never replaced.",
-    also=(*UNDER_LOAD, "LOCK-WAIT-001"),
-)
+@register.breaks("LOCK-HOLD-001", *UNDER_LOAD, "LOCK-WAIT-001")
 class NamesTheFirstHolder(BrokenClient):
+    """The holder's info is written at the first lock and never replaced."""
+
     store_type = StoreWithFirstHolders
 
     def lock(self, workspace: str, info: LockInfo) -> str:
@@ -192,33 +182,43 @@ class NamesTheFirstHolder(BrokenClient):
             raise Locked(refusal.message, holder=first) from refusal
 
 
-@breaks("LOCK-HOLD-002", "The operation of the holder is not stored.")
+@register.breaks("LOCK-HOLD-002")
 class ForgetsOperation(BrokenClient):
+    """The operation of the holder is not stored."""
+
     def lock(self, workspace: str, info: LockInfo) -> str:
         return super().lock(workspace, replace(info, Operation=""))
 
 
-@breaks("LOCK-HOLD-003", "The holder's time is given in local words without a zone.")
+@register.breaks("LOCK-HOLD-003")
 class LocalTime(BrokenClient):
+    """The holder's time is given in local words without a zone."""
+
     def lock(self, workspace: str, info: LockInfo) -> str:
         return super().lock(workspace, replace(info, Created=info.Created[:19].replace("T", " ")))
 
 
-@breaks("LOCK-HOLD-004", "Lock info is kept in an ASCII column.")
+@register.breaks("LOCK-HOLD-004")
 class AsciiOnly(BrokenClient):
+    """Lock info is kept in an ASCII column."""
+
     def lock(self, workspace: str, info: LockInfo) -> str:
         plain = {name: text.encode("ascii", "replace").decode() for name, text in info.to_json().items()}
         return super().lock(workspace, LockInfo(**plain))
 
 
-@breaks("LOCK-HOLD-004", "Lock info is kept in a column of 255 characters.")
+@register.breaks("LOCK-HOLD-004")
 class ShortColumn(BrokenClient):
+    """Lock info is kept in a column of 255 characters."""
+
     def lock(self, workspace: str, info: LockInfo) -> str:
         return super().lock(workspace, replace(info, Info=info.Info[:255]))
 
 
-@breaks("LOCK-INFO-001", "A request without `Who` is turned down as malformed.")
+@register.breaks("LOCK-INFO-001")
 class DemandsWho(BrokenClient):
+    """A request without `Who` is turned down as malformed."""
+
     def lock(self, workspace: str, info: LockInfo) -> str:
         if not info.Who:
             raise DriverError("malformed", True, "lock info has no Who")
@@ -228,16 +228,20 @@ class DemandsWho(BrokenClient):
 # --- Ids
 
 
-@breaks(
+@register.breaks(
     "LOCK-ID-001",
-    "`lock` forgets to return the id, and an empty id stands for the present lock.",
-    also=(
-        *("LOCK-ID-002", "LOCK-HOLD-001", "LOCK-REL-003", "LOCK-FORCE-002", "LOCK-FENCE-001"),
-        *("LOCK-CRASH-001", "LOCK-WAIT-002"),
-        *UNDER_LOAD,
-    ),
+    "LOCK-ID-002",
+    "LOCK-HOLD-001",
+    "LOCK-REL-003",
+    "LOCK-FORCE-002",
+    "LOCK-FENCE-001",
+    "LOCK-CRASH-001",
+    "LOCK-WAIT-002",
+    *UNDER_LOAD,
 )
 class EmptyId(BrokenClient):
+    """`lock` forgets to return the id, and an empty id stands for the present lock."""
+
     def lock(self, workspace: str, info: LockInfo) -> str:
         super().lock(workspace, info)
         return ""
@@ -253,8 +257,10 @@ class StoreWithCounter(MemoryStore):
         self.numbers = itertools.count()
 
 
-@breaks("LOCK-ID-002", "Lock ids come from a counter that starts again after ten.", also=UNDER_LOAD)
+@register.breaks("LOCK-ID-002", *UNDER_LOAD)
 class WrappingIds(BrokenClient):
+    """Lock ids come from a counter that starts again after ten."""
+
     store_type = StoreWithCounter
 
     def lock(self, workspace: str, info: LockInfo) -> str:
@@ -271,12 +277,10 @@ class StoreWithTombstones(MemoryStore):
         self.past: dict[str, list[LockInfo]] = {}
 
 
-@breaks(
-    "LOCK-REL-001",
-    "Released locks leave tombstones, and a third one is never granted (swift).",
-    also=("LOCK-ID-002", *UNDER_LOAD),
-)
+@register.breaks("LOCK-REL-001", "LOCK-ID-002", *UNDER_LOAD)
 class LeavesTombstones(BrokenClient):
+    """Released locks leave tombstones, and a third one is never granted (swift)."""
+
     store_type = StoreWithTombstones
 
     def lock(self, workspace: str, info: LockInfo) -> str:
@@ -289,16 +293,27 @@ class LeavesTombstones(BrokenClient):
         return lock_id
 
 
-@breaks(
-    "LOCK-REL-002",
-    "A release frees the lock whatever id it carries (what pg and a careless http server do).",
-    also=("LOCK-REL-003", "LOCK-FORCE-002"),
-)
+@register.breaks("LOCK-REL-002", "LOCK-REL-003", "LOCK-FORCE-002")
 class ReleaseIgnoresId(BrokenClient):
+    """A release frees the lock whatever id it carries (what pg and a careless http server do)."""
+
     def unlock(self, workspace: str, lock_id: str) -> None:
         with self.store.mutex:
             if self.store.locks.pop(workspace, None) is None:
                 raise NotLocked(f"workspace {workspace!r} is not locked")
+
+
+@register.breaks("LOCK-REL-002", "LOCK-REL-003", "LOCK-FORCE-002")
+class RefusesAndReleases(BrokenClient):
+    """A release with a wrong id is refused, after the lock was dropped."""
+
+    def unlock(self, workspace: str, lock_id: str) -> None:
+        try:
+            super().unlock(workspace, lock_id)
+        except LockMismatch:
+            with self.store.mutex:
+                self.store.locks.pop(workspace, None)
+            raise
 
 
 class StoreWithGrants(MemoryStore):
@@ -323,12 +338,10 @@ class RemembersGrants(BrokenClient):
         return self.store.granted
 
 
-@breaks(
-    "LOCK-REL-003",
-    "A release is checked against all ids that were ever granted, not against the present one.",
-    also=("LOCK-FORCE-002",),
-)
+@register.breaks("LOCK-REL-003", "LOCK-FORCE-002")
 class AcceptsOldIds(RemembersGrants):
+    """A release is checked against all ids that were ever granted, not against the present one."""
+
     def unlock(self, workspace: str, lock_id: str) -> None:
         with self.store.mutex:
             if lock_id not in self.granted or workspace not in self.store.locks:
@@ -336,12 +349,10 @@ class AcceptsOldIds(RemembersGrants):
             del self.store.locks[workspace]
 
 
-@breaks(
-    "LOCK-REL-004",
-    "After 64 locks of a workspace a release fails: rows of released locks fill a page.",
-    also=("LOCK-EXCL-002", "LOCK-WAIT-003"),
-)
+@register.breaks("LOCK-REL-004", "LOCK-EXCL-002", "LOCK-WAIT-003")
 class ReleaseFailsInTheLongRun(RemembersGrants):
+    """After 64 locks of a workspace a release fails: rows of released locks fill a page."""
+
     def unlock(self, workspace: str, lock_id: str) -> None:
         if len(self.granted) > 64:
             raise DriverError("internal", True, "page is full")
@@ -355,8 +366,10 @@ class StoreWithPermits(MemoryStore):
         self.last: dict[str, str] = {}
 
 
-@breaks("LOCK-IDEM-001", "The lock is a counting semaphore: a repeated release adds a permit.")
+@register.breaks("LOCK-IDEM-001")
 class Semaphore(BrokenClient):
+    """The lock is a counting semaphore: a repeated release adds a permit."""
+
     store_type = StoreWithPermits
 
     def lock(self, workspace: str, info: LockInfo) -> str:
@@ -377,14 +390,28 @@ class Semaphore(BrokenClient):
         self.store.last[workspace] = lock_id
 
 
+@register.breaks("LOCK-IDEM-002")
+class RenewsUnderAnotherId(BrokenClient):
+    """A repeated request takes the lock anew, under an id of its own."""
+
+    def lock(self, workspace: str, info: LockInfo) -> str:
+        with self.store.mutex:
+            holder = self.store.locks.get(workspace)
+            if holder is not None and holder.Info == info.Info:
+                return f"{holder.ID}-again"
+        return super().lock(workspace, info)
+
+
 class StoreWithDepth(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.depth: Counter[str] = Counter()
 
 
-@breaks("LOCK-IDEM-002", "The lock is re-entrant and counts: a request that was repeated needs two releases.")
+@register.breaks("LOCK-IDEM-003")
 class CountsRequests(BrokenClient):
+    """The lock is re-entrant and counts: a request that was repeated needs two releases."""
+
     store_type = StoreWithDepth
 
     def lock(self, workspace: str, info: LockInfo) -> str:
@@ -425,12 +452,10 @@ class KnowsItsLocks(BrokenClient):
         self.mine.pop(lock_id, None)
 
 
-@breaks(
-    "LOCK-FORCE-001",
-    "Force-unlock reports success and has no effect: the lock belongs to the holder's session (pg).",
-    also=("LOCK-FORCE-002", "LOCK-FENCE-001", "LOCK-CRASH-001"),
-)
+@register.breaks("LOCK-FORCE-001", "LOCK-FORCE-002", "LOCK-FENCE-001", "LOCK-CRASH-001")
 class ForceHasNoEffect(KnowsItsLocks):
+    """Force-unlock reports success and has no effect: the lock belongs to the holder's session (pg)."""
+
     def unlock(self, workspace: str, lock_id: str) -> None:
         if lock_id in self.mine:
             super().unlock(workspace, lock_id)
@@ -439,8 +464,10 @@ class ForceHasNoEffect(KnowsItsLocks):
                 self.require_holder(workspace, lock_id)
 
 
-@breaks("LOCK-FORCE-002", "A client that believes to hold the lock is told that its release succeeded.")
+@register.breaks("LOCK-FORCE-002")
 class LossGoesUnnoticed(KnowsItsLocks):
+    """A client that believes to hold the lock is told that its release succeeded."""
+
     def unlock(self, workspace: str, lock_id: str) -> None:
         try:
             super().unlock(workspace, lock_id)
@@ -449,8 +476,10 @@ class LossGoesUnnoticed(KnowsItsLocks):
                 raise
 
 
-@breaks("LOCK-CRASH-001", "The lock lives in the holder's connection and ends with it.")
+@register.breaks("LOCK-CRASH-001")
 class LockEndsWithConnection(KnowsItsLocks):
+    """The lock lives in the holder's connection and ends with it."""
+
     def close(self) -> None:
         for lock_id, workspace in list(self.mine.items()):
             if (holder := self.store.locks.get(workspace)) and holder.ID == lock_id:
@@ -473,8 +502,10 @@ class ScopeThatLooksForOwners(FileScope):
         return ClientThatLooksForOwners(self.root, who)
 
 
-@breaks("LOCK-CRASH-002", "A lock whose process no longer runs is cleaned away as stale.")
+@register.breaks("LOCK-CRASH-002")
 class CleansStaleLocks(FileDriver):
+    """A lock whose process no longer runs is cleaned away as stale."""
+
     def open_scope(
         self, name: str, links: Mapping[str, Address] | None = None, *, attach: bool = False
     ) -> FileScope:
@@ -492,8 +523,10 @@ def _runs(process: int) -> bool:
 # --- State and lock
 
 
-@breaks("LOCK-READ-001", "A locked state can be read by its holder only.")
+@register.breaks("LOCK-READ-001")
 class LockBlocksReaders(BrokenClient):
+    """A locked state can be read by its holder only."""
+
     def get(self, workspace: str) -> Snapshot | None:
         holder = self.store.locks.get(workspace)
         if holder is not None and holder.Who != self.who:
@@ -501,12 +534,10 @@ class LockBlocksReaders(BrokenClient):
         return super().get(workspace)
 
 
-@breaks(
-    "LOCK-OWN-001",
-    "A lock id is good for one write.",
-    also=("LOCK-STATE-001", "LOCK-FENCE-001"),
-)
+@register.breaks("LOCK-OWN-001", "LOCK-STATE-001", "LOCK-FENCE-001")
 class OneWritePerLock(BrokenClient):
+    """A lock id is good for one write."""
+
     written: str | None = None
 
     def put(self, workspace: str, data: bytes, *, lock_id: str | None = None) -> None:
@@ -516,14 +547,27 @@ class OneWritePerLock(BrokenClient):
         self.written = lock_id
 
 
-@breaks("LOCK-FENCE-001", "The lock id of a write is checked against all ids that were ever granted.")
+@register.breaks("LOCK-FENCE-001")
 class UnfencedWrites(RemembersGrants):
+    """The lock id of a write is checked against all ids that were ever granted."""
+
     def put(self, workspace: str, data: bytes, *, lock_id: str | None = None) -> None:
         super().put(workspace, data, lock_id=None if lock_id in self.granted else lock_id)
 
 
-@breaks("LOCK-FENCE-002", "The lock id of a write is checked only while somebody holds the lock.")
+@register.breaks("LOCK-FENCE-001", "LOCK-FENCE-002")
+class WritesAndRefuses(BrokenClient):
+    """A write under a lock that is not held is refused, after it was stored."""
+
+    def put(self, workspace: str, data: bytes, *, lock_id: str | None = None) -> None:
+        super().put(workspace, data)
+        super().put(workspace, data, lock_id=lock_id)
+
+
+@register.breaks("LOCK-FENCE-002")
 class FenceOnlyWhileHeld(RemembersGrants):
+    """The lock id of a write is checked only while somebody holds the lock."""
+
     def put(self, workspace: str, data: bytes, *, lock_id: str | None = None) -> None:
         unknown = lock_id not in self.granted and workspace not in self.store.locks
         super().put(workspace, data, lock_id=None if unknown else lock_id)
@@ -547,24 +591,20 @@ class CountsRefusals(BrokenClient):
             raise
 
 
-@breaks(
-    "LOCK-WAIT-001",
-    "A retry of a refused request is a conflict that nobody waits for (kubernetes).",
-    also=("LOCK-WAIT-002",),
-)
+@register.breaks("LOCK-WAIT-001", "LOCK-WAIT-002")
 class RetryIsAnError(CountsRefusals):
+    """A retry of a refused request is a conflict that nobody waits for (kubernetes)."""
+
     def lock(self, workspace: str, info: LockInfo) -> str:
         if self.refusals[info.ID]:
             raise DriverError("internal", True, "the object has been modified")
         return super().lock(workspace, info)
 
 
-@breaks(
-    "LOCK-WAIT-002",
-    "After three refusals of one request the waiter itself is named as the holder.",
-    also=("LOCK-WAIT-001",),
-)
+@register.breaks("LOCK-WAIT-002", "LOCK-WAIT-001")
 class WaiterIsNamed(CountsRefusals):
+    """After three refusals of one request the waiter itself is named as the holder."""
+
     patience: ClassVar[int] = 3
 
     def lock(self, workspace: str, info: LockInfo) -> str:
@@ -576,12 +616,10 @@ class WaiterIsNamed(CountsRefusals):
             raise
 
 
-@breaks(
-    "LOCK-WAIT-003",
-    "When the holder is gone before its name was read, the refusal is a 'not found' error.",
-    also=UNDER_LOAD,
-)
+@register.breaks("LOCK-WAIT-003", *UNDER_LOAD)
 class VanishedHolderIsNotFound(BrokenClient):
+    """When the holder is gone before its name was read, the refusal is a 'not found' error."""
+
     def lock(self, workspace: str, info: LockInfo) -> str:
         try:
             return super().lock(workspace, info)

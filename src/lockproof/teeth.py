@@ -3,7 +3,8 @@
 A saboteur is caught when a test that cites the requirement it breaks fails; `unknown` and `error`
 catch nothing. A test that does not pass although every requirement it cites is one that the saboteur
 keeps is a stray: then saboteur or test is not about what it says. Saboteurs run in batches, each in a
-pytest process of its own, and are judged by the `report.json` of that run.
+pytest process of its own, and are judged by the `report.json` of that run. The table runs the tests
+of the requirements that a batch breaks; the project's own tests run every test of the suites.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +33,7 @@ Result = Mapping[str, Any]
 """One of `results` of a backend in `report.json`."""
 
 BATCH = 8  # pytest's start is paid once for so many
-JOBS = 2
-CALL_SECONDS = 10
+JOBS = max(2, os.cpu_count() or 2)
 RUN_SECONDS = 600
 GOOD = frozenset({"pass", "skip", "disabled", "not-run"})
 
@@ -58,21 +59,32 @@ class Bite:
         return bool(self.test) and not self.strays
 
 
-def run(names: Sequence[str] = (), *, as_json: bool = False, echo: Callable[[str], object] = print) -> int:
-    """Runs the named saboteurs (all when none is named) and prints the table.
+def run(
+    names: Sequence[str] = (),
+    *,
+    as_json: bool = False,
+    echo: Callable[[str], object] = print,
+    progress: Callable[[int, int], object] = lambda done, of: None,
+) -> int:
+    """Runs the named saboteurs (all when none is named) and prints the table; `progress` is told how
+    many of how many have been run.
 
-    The exit code: 0 when each was caught for the right requirement and, with no names given, every
-    MUST has one; else 1. Raises `ValueError` for a name that is not there, `TeethError` when pytest
-    did not get to the end.
+    The exit code: 0 when each that this machine can run was caught for the right requirement and, with
+    no names given, every MUST has one; else 1. Raises `ValueError` for a name that is not there,
+    `TeethError` when pytest did not get to the end.
     """
     chosen = [_named(name) for name in names] or list(saboteurs())
-    found = bites(chosen)
+    unable = [saboteur for saboteur in chosen if not saboteur.can_run()]
+    found = bites([saboteur for saboteur in chosen if saboteur.can_run()], progress)
     bare = [] if names else without_saboteur()
     if as_json:
-        echo(json.dumps({"saboteurs": [asdict(bite) for bite in found], "without": bare}, indent=2))
+        document = {"saboteurs": [asdict(bite) for bite in found], "without": bare}
+        echo(json.dumps({**document, "not_run": [saboteur.name for saboteur in unable]}, indent=2))
     else:
         for line in table(found, bare):
             echo(line)
+        for saboteur in unable:
+            echo(f"{saboteur.name} was not run: it needs {' or '.join(saboteur.programs)} on PATH")
     return 0 if all(bite.clean for bite in found) and not bare else 1
 
 
@@ -82,9 +94,15 @@ def without_saboteur() -> list[str]:
     return [name for name, r in requirements().items() if r.level == "MUST" and name not in broken]
 
 
-def bites(chosen: Sequence[Saboteur]) -> list[Bite]:
+def bites(
+    chosen: Sequence[Saboteur], progress: Callable[[int, int], object] = lambda done, of: None
+) -> list[Bite]:
     """What became of each saboteur, in the order given. Raises `TeethError`."""
-    found = results(chosen)
+    found: dict[str, list[Result]] = {}
+    with ThreadPoolExecutor(JOBS) as pool:
+        for part in pool.map(partial(run_batch, narrow=True), batches(chosen)):
+            found |= part
+            progress(len(found), len(chosen))
     return [bite(saboteur, found[saboteur.name]) for saboteur in chosen]
 
 
@@ -108,7 +126,7 @@ def table(found: Sequence[Bite], bare: Sequence[str]) -> list[str]:
     rows = [("saboteur", "requirement", "test that caught it", "seconds")]
     for item in found:
         test = item.test.removeprefix("suites/") or "NOT CAUGHT"
-        rows.append((item.saboteur, item.requirement, test, f"{item.seconds:.2f}" if item.test else ""))
+        rows.append((item.saboteur, item.requirement, test, f"{item.seconds:.3f}" if item.test else ""))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     for item in found:
@@ -121,30 +139,25 @@ def table(found: Sequence[Bite], bare: Sequence[str]) -> list[str]:
     return [*lines, f"{caught} of {len(found)} saboteurs caught, {broken} requirements broken"]
 
 
-def results(entries: Sequence[Entry]) -> dict[str, list[Result]]:
-    """Runs every entry's suites against its backend: the results of its tests, by the entry's name.
-
-    Raises `TeethError` when a run ends without a report, or without one of its backends.
-    """
-    found: dict[str, list[Result]] = {}
-    with ThreadPoolExecutor(JOBS) as pool:
-        for part in pool.map(_run_batch, _batches(entries)):
-            found |= part
-    return found
-
-
-def _batches(entries: Sequence[Entry]) -> list[list[Entry]]:
-    """Entries that may share a process: same suites, and no options of their own."""
+def batches(entries: Sequence[Entry]) -> list[list[Entry]]:
+    """Entries that may share a process: same suites and requirements, and no options of their own."""
     alike: dict[tuple[object, ...], list[Entry]] = defaultdict(list)
     for entry in entries:
-        alike[entry.suites, entry.name if entry.options else ""].append(entry)
+        alike[entry.suites, _only(entry), entry.name if entry.options else ""].append(entry)
     return [same[at : at + BATCH] for same in alike.values() for at in range(0, len(same), BATCH)]
 
 
-def _run_batch(entries: Sequence[Entry]) -> dict[str, list[Result]]:
+def run_batch(entries: Sequence[Entry], *, narrow: bool = False) -> dict[str, list[Result]]:
+    """Runs every entry's suites against its backend, in one pytest process: the results of its tests
+    by the entry's name. `narrow` leaves out tests that cite nothing of what the entries break.
+
+    Raises `TeethError` when the run ends without a report, or without one of its backends.
+    """
     words = [entry.backend for entry in entries]
-    words += [f"--backend-suite={','.join(entries[0].suites)}", f"--backend-timeout={CALL_SECONDS}"]
+    words += [f"--backend-suite={','.join(entries[0].suites)}"]
     words += [f"--backend-opt={key}={value}" for key, value in entries[0].options.items()]
+    broken = {entry.breaks: None for entry in entries if isinstance(entry, Saboteur)}
+    words += [f"--backend-req={name}" for name in (broken if narrow else _only(entries[0]))]
     words += ["-q", "--tb=no", "-p", "no:cacheprovider"]
     with tempfile.TemporaryDirectory(prefix="lockproof-teeth-") as folder:
         report = Path(folder, "report")
@@ -172,6 +185,10 @@ def _run_batch(entries: Sequence[Entry]) -> dict[str, list[Result]]:
 def _environment() -> dict[str, str]:
     """Ours without what would change a pytest run."""
     return {k: v for k, v in os.environ.items() if not k.startswith(("LOCKPROOF_", "PYTEST_"))}
+
+
+def _only(entry: Entry) -> tuple[str, ...]:
+    return entry.only if isinstance(entry, Saboteur) else ()
 
 
 def _names(entries: Sequence[Entry]) -> str:

@@ -104,24 +104,29 @@ class Credentials:
         thread.start()
         thread.join(self.deadline)
         if failure:
-            raise _explained(failure[0]) from None
+            raise self._explained(failure[0]) from None
         if not outcome:
             raise Unavailable(f"authentication did not finish within {self.deadline:g} s")
         return outcome[0]
 
-
-def _explained(error: Exception) -> BackendError:
-    """The error of the SDK in this package's terms, without its dump of the configuration."""
-    text = one_line(str(error).partition(". Config:")[0].partition(" Config: ")[0])
-    if isinstance(error, requests.RequestException | TimeoutError | ConnectionError):
-        return Unavailable(f"cannot reach the service that issues credentials: {type(error).__name__}")
-    if "more than one authorization method" in text:
-        return ConfigError(f"{text}: unset one of them, or set token or client_id and client_secret here")
-    if "cannot configure default credentials" in text:
-        return ConfigError(
-            "no credentials: set token, or client_id and client_secret, or DATABRICKS_* variables, "
-            "or a profile in ~/.databrickscfg"
-        )
-    if "profile configured" in text or "reserved section name" in text:
-        return ConfigError(f"profile: {text}")
-    return Unauthenticated(f"authentication failed: {text}")
+    def _explained(self, error: Exception) -> BackendError:
+        """The error of the SDK in this package's terms, without its dump of the configuration."""
+        text = one_line(str(error).partition(". Config:")[0].partition(" Config: ")[0])
+        if isinstance(error, requests.RequestException | TimeoutError | ConnectionError):
+            return Unavailable(f"cannot reach the service that issues credentials: {type(error).__name__}")
+        if "more than one authorization method" in text:
+            return ConfigError(f"{text}: unset one of them, or set token or client_id and client_secret here")
+        if "cannot configure default credentials" in text and (self.config.token or self.config.client_id):
+            return ConfigError("host is missing: set it, or DATABRICKS_HOST, or a profile that has one")
+        if "cannot configure default credentials" in text:
+            return ConfigError(
+                "no credentials: set token, or client_id and client_secret, or DATABRICKS_* variables, "
+                "or a profile in ~/.databrickscfg"
+            )
+        if "profile configured" in text or "reserved section name" in text:
+            return ConfigError(f"profile: {text}")
+        if "Invalid URL 'None'" in text:
+            return Unavailable(
+                "the host does not say where it issues tokens (/.well-known/databricks-config)"
+            )
+        return Unauthenticated(f"authentication failed: {text}")

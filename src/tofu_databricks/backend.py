@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from requests.adapters import BaseAdapter
 
@@ -18,6 +18,7 @@ from tofu_databricks.client import StateClient
 from tofu_databricks.config import Config
 from tofu_databricks.errors import WorkspaceError
 from tofu_databricks.layout import DEFAULT, Layout
+from tofu_databricks.lockrecord import LockStoreRecord
 from tofu_databricks.locks import LockStore
 from tofu_databricks.seams import Checkpoint, Clock, SystemClock, no_checkpoint
 from tofu_databricks.statefile import has_managed_resources
@@ -48,7 +49,7 @@ class Backend:
         config: Config,
         *,
         transport: BaseAdapter | None = None,
-        connect: Callable[[], psycopg.Connection] | None = None,
+        connect: Callable[[], psycopg.Connection[Any]] | None = None,
         clock: Clock | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> None:
@@ -68,6 +69,7 @@ class Backend:
             verify=config.ca_certificate or not config.skip_cert_verification,
         )
         self.volume = self.volume_class(self.transport, config.root)
+        self.record = LockStoreRecord(self.volume, self.layout.directory, config)
         self._mutex = threading.Lock()
         self._locks: LockStore | None = None
 
@@ -81,12 +83,10 @@ class Backend:
 
     def open_locks(self) -> LockStore:
         """The lock store of this configuration; reaches no network."""
-        # Late: reading a state needs no psycopg.
-        from tofu_databricks.locks.connector import LakebaseConnector
-        from tofu_databricks.locks.lakebase import LakebaseLocks
+        from tofu_databricks.locks.lakebase import LakebaseLocks  # late: psycopg takes a while to import
 
         return LakebaseLocks(
-            self.connect or LakebaseConnector(self.config, self.transport.request_json, self.clock),
+            self.connect or self.connector(),
             schema=self.config.lock_schema,
             table=self.config.lock_table,
             create_table=self.config.create_lock_table,
@@ -94,9 +94,16 @@ class Backend:
             checkpoint=self.checkpoint,
         )
 
+    def connector(self) -> Callable[[], psycopg.Connection[Any]]:
+        """What opens connections to the Lakebase database of this configuration, as the caller."""
+        from tofu_databricks.locks.connector import LakebaseConnector
+
+        return LakebaseConnector(self.config, self.transport.request_json, self.clock)
+
     def client(self, workspace: str = DEFAULT) -> StateClient:
         """The bytes and the lock of `workspace`, which need not exist. Raises `WorkspaceError`."""
-        return self.client_class(self.volume, self.locks, self.layout.path(workspace), self.checkpoint)
+        path = self.layout.path(workspace)
+        return self.client_class(self.volume, self.locks, path, self.record, self.checkpoint)
 
     def state_mgr(self, workspace: str = DEFAULT) -> StateManager:
         """The state manager of `workspace`; one that does not exist is made by the first persist."""

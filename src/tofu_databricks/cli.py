@@ -98,9 +98,9 @@ def serve(
         logging.getLogger("tofu_databricks").setLevel(logging.INFO)
         if not is_loopback(address) and not tls_cert:
             logging.getLogger("tofu_databricks").warning("the secret and the states travel unencrypted")
-        click.echo(f"serving {gateway.state_url('default')} (other workspaces: /state/NAME)")
         for number in (signal.SIGINT, signal.SIGTERM):  # the server ends by itself, and so do we
-            signal.signal(number, lambda *_: None)
+            signal.signal(number, lambda *_: gateway.request_stop())
+        click.echo(f"serving {gateway.state_url('default')} (other workspaces: /state/NAME)")
         gateway.run()
 
 
@@ -262,3 +262,7 @@ def main() -> None:
         fail(MISTAKE, str(error))
     except BackendError as error:
         fail(FAILED, str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -5,8 +5,11 @@ Source: opentofu internal/states/remote/remote.go:17-44 (Client, ClientLocker).
 
 from __future__ import annotations
 
+from functools import partial
+
 from tofu_databricks.errors import LockMismatch, LockNotHeld
 from tofu_databricks.lockinfo import LockInfo
+from tofu_databricks.lockrecord import LockStoreRecord
 from tofu_databricks.locks import LockStore
 from tofu_databricks.seams import Checkpoint, no_checkpoint
 from tofu_databricks.volume import Volume
@@ -24,11 +27,13 @@ class StateClient:
         volume: Volume,
         locks: LockStore,
         path: str,
+        record: LockStoreRecord,
         checkpoint: Checkpoint | None = None,
     ) -> None:
         self.volume = volume
         self.locks = locks
         self.path = path
+        self.record = record
         self.checkpoint = checkpoint or no_checkpoint
 
     def get(self) -> bytes | None:
@@ -39,12 +44,16 @@ class StateClient:
         """Replaces the state. One request, and with a `lock_id` one statement to the lock store before it.
 
         Raises `LockMismatch` or `LockNotHeld` when `lock_id` no longer holds the lock; nothing is written
-        then. Without a `lock_id` the lock is not looked at: locks are advisory (locker.go:43-49).
+        then. The lock is looked at again before the write is sent again (throttling may last minutes); an
+        error of that look has `definite=False` when an earlier attempt may have been written. Without a
+        `lock_id` the lock is not looked at: locks are advisory (locker.go:43-49).
         """
-        if lock_id is not None:
-            self.require_lock(lock_id)
-            self.checkpoint("state.put")
-        self.volume.write(self.path, data)
+        if lock_id is None:
+            self.volume.write(self.path, data)
+            return
+        self.require_lock(lock_id)
+        self.checkpoint("state.put")
+        self.volume.write(self.path, data, guard=partial(self.require_lock, lock_id))
 
     def delete(self) -> None:
         """Removes the state; one that is not there is no error. The lock stays as it is."""
@@ -53,8 +62,10 @@ class StateClient:
     def lock(self, info: LockInfo) -> str:
         """One attempt to take the lock; returns the lock's id.
 
-        Raises `StateLocked` with the holder. `Unavailable.definite` is false when it may have been taken.
+        Raises `StateLocked` with the holder, and `ConfigError` when locks of this state are recorded to be
+        kept elsewhere. `Unavailable.definite` is false when it may have been taken.
         """
+        self.record.require()
         return self.locks.acquire(self.path, info)
 
     def unlock(self, lock_id: str) -> None:

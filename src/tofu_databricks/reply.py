@@ -69,7 +69,7 @@ class Reply:
             return Unauthenticated(f"the workspace does not accept the credentials: {shown}")
         if self.status == 403:
             # A wrong or expired token is 403 with a numeric error code, a missing grant has a name.
-            if isinstance(code, int):
+            if isinstance(code, int) or message.startswith("Invalid access token"):
                 return Unauthenticated(f"the token is wrong, expired or lacks a scope: {shown}")
             return PermissionDenied(f"{what} is not permitted: {shown}")
         if self.status == 404:

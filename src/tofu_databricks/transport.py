@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import random
+import ssl
 from collections.abc import Callable, Mapping
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 import tenacity
@@ -28,10 +30,13 @@ LONGEST_WAIT = 8.0
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
 POOL_SIZE = 32
+_DIRECT: dict[str, Any] = {"http": None, "https": None, "all": None}
 USER_AGENT = f"tofu-databricks/{__version__}"
 
 Authenticate = Callable[[], Mapping[str, str]]
 """Gives the headers that authenticate a request, fresh for each one."""
+Guard = Callable[[], None]
+"""Says, by raising a `BackendError`, that a request may not be sent again."""
 
 
 class Transport:
@@ -61,6 +66,8 @@ class Transport:
         self.checkpoint = checkpoint or no_checkpoint
         self.retry_deadline = retry_deadline
         self.verify = verify
+        if verify is False:  # asked for in so many words; a warning at each request tells nothing new
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         self.session = requests.Session()
         self.session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         chosen = adapter or HTTPAdapter(pool_maxsize=POOL_SIZE)
@@ -77,17 +84,19 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         what: str = "",
         read_only: bool | None = None,
+        guard: Guard | None = None,
     ) -> Reply:
         """One call with its retries; the answer is a 2xx.
 
         `path` is percent-encoded already; `what` names the call in errors. Raises a `BackendError` for
         every other outcome. After a call that is not `read_only` (default: GET and HEAD are) the error's
-        `definite` is false when any of the attempts may have taken effect.
+        `definite` is false when any of the attempts may have taken effect. `guard` is called before every
+        attempt but the first and raises the `BackendError` that forbids it.
         """
         what = what or f"{method} {path}"
         if read_only is None:
             read_only = method in {"GET", "HEAD"}
-        call = _Call(self, method, path, query, data, headers or {}, what, read_only)
+        call = _Call(self, method, path, query, data, headers or {}, what, read_only, guard)
         return call.run()
 
     def request_json(
@@ -170,6 +179,7 @@ class _Call:
         headers: Mapping[str, str],
         what: str,
         read_only: bool,
+        guard: Guard | None,
     ) -> None:
         self.transport = transport
         self.clock = transport.clock
@@ -180,6 +190,7 @@ class _Call:
         self.headers = headers
         self.what = what
         self.read_only = read_only
+        self.guard = guard
         self.transient = 0
         self.throttled = 0
         self.may_have_happened = False
@@ -200,6 +211,8 @@ class _Call:
             if self.may_have_happened and not self.read_only:
                 error.definite = False
             raise error from failed.__cause__
+        finally:
+            self.data = None  # tenacity keeps us in a cycle, and a large state until the next collection
 
     def wait(self, state: tenacity.RetryCallState) -> float:
         """Seconds until the next attempt."""
@@ -230,6 +243,11 @@ class _Call:
 
     def attempt(self) -> Reply:
         transport = self.transport
+        if self.guard is not None and self.transient + self.throttled:
+            try:
+                self.guard()
+            except BackendError as error:
+                raise _Failed(error, again=False) from error.__cause__
         url = transport.host() + self.path
         credentials = transport.authenticate()
         transport.checkpoint(f"http.{self.method.lower()}")
@@ -264,6 +282,7 @@ class _Call:
             stream=True,
             timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
             verify=self.transport.verify,
+            proxies=_DIRECT if _is_loopback(url) else None,
         ) as response:
             content = b"" if self.method == "HEAD" else self.transport.body(response)
             return Reply(response.status_code, response.headers, content)
@@ -272,7 +291,7 @@ class _Call:
         """The failure of an attempt that got no answer."""
         reason = _root(failure)
         address = self.transport.host()
-        if isinstance(failure, requests.exceptions.SSLError):
+        if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(failure)):
             message = f"{self.what}: cannot trust the TLS certificate of {address}: {reason}"
             return _Failed(Unavailable(f"{message}; ca_certificate names an authority to trust"), again=False)
         if isinstance(failure, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
@@ -282,6 +301,15 @@ class _Call:
             self.may_have_happened = True
         error = Unavailable(f"{self.what}: no answer from {address}: {reason}")
         return _Failed(error, again=True)
+
+
+def _is_loopback(url: str) -> bool:
+    """Whether `url` is on this machine; as in Go, no proxy of the environment is asked for it."""
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:  # no address at all, which the attempt will say
+        return False
+    return host in {"localhost", "::1"} or host.startswith("127.")
 
 
 def _never_sent(failure: Exception) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tofu_databricks.errors import InvalidRequest, MalformedReply, NotFound, VolumeNotFound
-from tofu_databricks.transport import Transport, decode_object
+from tofu_databricks.transport import Guard, Transport, decode_object
 
 FILES = "/api/2.0/fs/files"
 DIRECTORIES = "/api/2.0/fs/directories"
@@ -49,18 +49,39 @@ class Volume:
                 return None
             raise self.missing(error) from None
 
-    def write(self, path: str, data: bytes) -> None:
-        """Creates or replaces a file. One request, or three where its directory has to be made first."""
+    def write(self, path: str, data: bytes, guard: Guard | None = None) -> None:
+        """Creates or replaces a file. One request, or three where its directory has to be made first.
+
+        `guard` is called before anything is sent again; what it raises ends the write.
+        """
         try:
-            self._put(path, data)
+            self._put(path, data, guard)
         except NotFound as error:
             if error.reason != DIRECTORY_NOT_FOUND:
                 raise self.missing(error) from None
             self.make_directory(path.rpartition("/")[0])
+            if guard is not None:
+                guard()
             try:
-                self._put(path, data)
+                self._put(path, data, guard)
             except NotFound as again:
                 raise self.missing(again) from None
+
+    def create(self, path: str, data: bytes) -> None:
+        """Creates a file, and its directory; one that exists stays as it is and is no error.
+
+        Whether ours or another's is there shows a read: after a lost reply a retry finds our own.
+        """
+        try:
+            self._put(path, data, overwrite=False)
+        except NotFound as error:
+            if error.reason != DIRECTORY_NOT_FOUND:
+                raise self.missing(error) from None
+            self.make_directory(path.rpartition("/")[0])
+            self.create(path, data)
+        except InvalidRequest as error:
+            if not error.code.endswith("ALREADY_EXISTS"):
+                raise
 
     def delete(self, path: str) -> None:
         """Removes a file; one that is not there is no error."""
@@ -123,14 +144,15 @@ class Volume:
             return VolumeNotFound(f"{error}; the directory does not exist in {self.root}")
         return VolumeNotFound(f"{error}; catalog, schema and volume must exist: {self.root}")
 
-    def _put(self, path: str, data: bytes) -> None:
+    def _put(self, path: str, data: bytes, guard: Guard | None = None, *, overwrite: bool = True) -> None:
         self.transport.request(
             "PUT",
             FILES + encode(path),
-            query={"overwrite": "true"},
+            query={"overwrite": "true" if overwrite else "false"},
             data=data,
             headers={"Content-Type": "application/octet-stream"},
             what=f"PUT {path}",
+            guard=guard,
         )
 
 

@@ -22,6 +22,13 @@ STATUS = {"locked": 423, "lock_mismatch": 409, "not_locked": 409, "stale": 409, 
 NO_TIME = "0001-01-01T00:00:00Z"
 
 
+class Server(ThreadingHTTPServer):
+    """A thread for each connection, and room for many that come at once."""
+
+    daemon_threads = True
+    request_queue_size = 256
+
+
 class Adapter:
     """Serves `client` on 127.0.0.1 while it is open; one address per workspace, no password."""
 
@@ -29,8 +36,7 @@ class Adapter:
         self.client = client
         self.mutex = threading.Lock()
         self.ids: dict[str, str] = {}
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self.handler())
-        self.server.daemon_threads = True
+        self.server = Server(("127.0.0.1", 0), self.handler())
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True)
 
     def command_line(self, workspace: str) -> CommandLine:
@@ -58,6 +64,7 @@ class Adapter:
         calls: dict[str, Callable[[], tuple[int, bytes]]] = {
             "GET": lambda: self.read(workspace),
             "POST": lambda: self.write(workspace, parse_qs(query).get("ID", [None])[0], body),
+            "DELETE": lambda: self.purge(workspace),
             "LOCK": lambda: self.lock(workspace, LockInfo.from_json(json.loads(body))),
             "UNLOCK": lambda: self.unlock(workspace, body),
         }
@@ -74,6 +81,10 @@ class Adapter:
 
     def write(self, workspace: str, lock_id: str | None, body: bytes) -> tuple[int, bytes]:
         self.client.put(workspace, body, lock_id=None if lock_id is None else self.ids.get(lock_id, lock_id))
+        return 200, b""
+
+    def purge(self, workspace: str) -> tuple[int, bytes]:
+        self.client.delete(workspace)
         return 200, b""
 
     def lock(self, workspace: str, info: LockInfo) -> tuple[int, bytes]:
@@ -115,7 +126,7 @@ class Adapter:
                 self.end_headers()
                 self.wfile.write(reply)
 
-            do_GET = do_POST = do_LOCK = do_UNLOCK = handle_any
+            do_GET = do_POST = do_DELETE = do_LOCK = do_UNLOCK = handle_any
 
             def log_message(self, format: str, *args: Any) -> None:
                 """The history has the calls."""

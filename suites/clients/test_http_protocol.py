@@ -13,7 +13,7 @@ from lockproof.driver.command_line import HasCommandLine
 from lockproof.driver.recorder import RecordedScope
 from lockproof.spec import needs, requirement
 from lockproof.spec.statefile import document, tofu_bytes
-from lockproof.suites.clients.wire import ABSENT, Wire, id_only, is_final, is_time, wire_to
+from lockproof.suites.clients.wire import ABSENT, Wire, holder_in, id_only, is_final, is_time, wire_to
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_a_held_lock_is_refused_with_its_holder(wire: Wire) -> None:
     wire.lock(alice)
     refused = wire.lock(LockInfo.new("bob"))
     assert refused.status_code in {409, 423}
-    holder = LockInfo.from_json(refused.json())
+    holder = holder_in(refused)
     assert (holder.ID, holder.Who, holder.Operation) == (alice.ID, alice.Who, alice.Operation)
     assert is_time(holder.Created), f"a client cannot read Created {holder.Created!r} and drops the holder"
 

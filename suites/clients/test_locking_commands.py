@@ -87,7 +87,7 @@ def test_a_waiting_client_gives_up_when_its_time_is_over(workshop: Workshop) -> 
     with alice.held_apply("1") as held:
         holder = workshop.holder()
         assert holder is not None
-        refused = bob.apply("2", "-lock-timeout=1s")
+        refused = bob.apply("2", "-lock-timeout=2s")  # time for two attempts
         assert refused.code == 1
         assert holder.ID in refused.text
         assert workshop.holder() == holder

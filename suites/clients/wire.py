@@ -73,7 +73,7 @@ class Wire:
         if reply.status_code == 200:
             assert self.unlock(probe) == 200
             return None
-        return LockInfo.from_json(reply.json())
+        return holder_in(reply)
 
     def send(
         self, method: str, url: str, body: bytes | None = None, md5: str | None = None
@@ -107,6 +107,16 @@ def wire_to(line: CommandLine) -> Iterator[Wire]:
         wire.session.close()
     finally:
         process.communicate()
+
+
+def holder_in(refusal: requests.Response) -> LockInfo:
+    """The lock info in a refusal. Fails where a client would find none."""
+    try:
+        document = json.loads(refusal.content)
+    except ValueError:
+        document = None
+    assert isinstance(document, dict), f"a refusal without a lock info: {refusal.content[:200]!r}"
+    return LockInfo.from_json(document)
 
 
 def dump(info: LockInfo) -> bytes:

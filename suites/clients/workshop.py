@@ -52,7 +52,8 @@ class Outcome:
     output: str
 
     def document(self) -> dict[str, Any]:
-        """Standard output as JSON."""
+        """Standard output as JSON. Fails when there is none."""
+        assert self.output.strip(), f"nothing on standard output:\n{self.text}"
         parsed: dict[str, Any] = json.loads(self.output)
         return parsed
 

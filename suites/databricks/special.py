@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-import psycopg
-
-from lockproof.driver.databricks_bed import SkippingClock, TestBed
+from lockproof.driver import Client
+from lockproof.driver.databricks_bed import CountedConnections, SkippingClock, TestBed
 from lockproof.driver.recorder import RecordedClient, RecordedScope
 
 
@@ -20,37 +17,19 @@ def bed_of(scope: RecordedScope) -> TestBed:
 
 
 def special_client(scope: RecordedScope, who: str, **settings: Any) -> RecordedClient:
-    """A client of the scope, `settings` as of `TestBed.client`; it waits on a clock that does not wait."""
+    """A client of the scope, `settings` as of `TestBed.client`; its waiting takes no time."""
     settings.setdefault("clock", SkippingClock())
-    client = RecordedClient(bed_of(scope).client(who, **settings), who, scope.history, scope.timeout)
-    scope.clients.append(client)
-    return client
+    return recorded(scope, who, bed_of(scope).client(who, **settings))
 
 
-@dataclass
-class LostReply:
-    """Connections on which the reply to a statement that begins with `verb` is lost, the first time.
+def counted_client(scope: RecordedScope, who: str) -> tuple[RecordedClient, CountedConnections]:
+    """A client of the scope, and the statements that it sends to the lock store."""
+    client = bed_of(scope).client(who)
+    return recorded(scope, who, client), bed_of(scope).counted(client)
 
-    The statement takes effect; then the connection is gone.
-    """
 
-    connect: Callable[[], psycopg.Connection[Any]]
-    verb: str
-    lost: int = 0
-
-    def __call__(self) -> psycopg.Connection[Any]:
-        connection = self.connect()
-        bed = self
-
-        class LosingCursor(psycopg.Cursor[Any]):
-            def execute(self, query: Any, *args: Any, **keywords: Any) -> Any:
-                text = query.decode() if isinstance(query, bytes) else str(query)
-                result = super().execute(query, *args, **keywords)
-                if text.startswith(bed.verb) and not bed.lost:
-                    bed.lost += 1
-                    self.connection.close()
-                    raise psycopg.OperationalError("server closed the connection unexpectedly")
-                return result
-
-        connection.cursor_factory = LosingCursor
-        return connection
+def recorded(scope: RecordedScope, who: str, client: Client) -> RecordedClient:
+    """The client with its calls in the history of the test."""
+    found = RecordedClient(client, who, scope.history, scope.timeout)
+    scope.clients.append(found)
+    return found

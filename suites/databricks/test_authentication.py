@@ -1,5 +1,6 @@
 """Who calls: which credentials are used, and what is said when they are not accepted."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,10 @@ GRANTS = ("READ_VOLUME", "WRITE_VOLUME")
 @pytest.fixture
 def ambient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
     """An environment and a home without any Databricks settings of the machine's owner."""
-    import os
-
     for name in [name for name in os.environ if name.startswith(("DATABRICKS_", "ARM_", "GOOGLE_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("DATABRICKS_CONFIG_FILE", str(tmp_path / "no-such-file"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")  # the SDK asks the environment's proxy for this machine, too
     return monkeypatch
 
 

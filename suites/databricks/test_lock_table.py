@@ -1,17 +1,33 @@
 """Locks in Lakebase: the table, lost replies, and computes that go to sleep."""
 
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import psycopg
 import pytest
 
 from lockproof.driver import DriverError, Locked, LockInfo, LockMismatch, NotLocked
+from lockproof.driver.databricks_bed import SkippingClock
 from lockproof.driver.recorder import RecordedClient, RecordedScope
 from lockproof.spec import needs, requirement
 from lockproof.spec.statefile import document, tofu_bytes
-from lockproof.suites.databricks.special import LostReply, bed_of, special_client
+from lockproof.suites.databricks.special import bed_of, special_client
 
 FIRST_INITS = 8
+
+
+class BusyClock(SkippingClock):
+    """Somebody else is busy during the first wait."""
+
+    def __init__(self, event: Callable[[], None]) -> None:
+        super().__init__()
+        self.event = event
+
+    def sleep(self, seconds: float) -> None:
+        if not self.slept:
+            self.event()
+        super().sleep(seconds)
 
 
 @needs("test-bed")
@@ -26,7 +42,7 @@ def test_table_that_may_not_be_made_is_asked_for(scope: RecordedScope) -> None:
     ddl = failure.value.message.partition("create it with: ")[2]
     assert "PRIMARY KEY" in ddl
     assert not bed.lock_rows()
-    with bed.connect() as connection:
+    with bed.connection() as connection:
         connection.execute(ddl.encode())
     lock_id = client.lock("default", LockInfo.new("alice"))
     assert [row[1] for row in bed.lock_rows()] == [lock_id]
@@ -65,11 +81,10 @@ def test_lost_reply_of_a_lock_is_made_good(scope: RecordedScope) -> None:
     """The lock was taken and the reply lost: the caller gets its lock, not a refusal by itself."""
     bed = bed_of(scope)
     special_client(scope, "maker").lock("other", LockInfo.new("maker"))
-    losing = LostReply(bed.connect, "INSERT")
-    alice = special_client(scope, "alice", connect=losing)
-    info = LockInfo.new("alice")
-    lock_id = alice.lock("default", info)
-    assert losing.lost == 1
+    fault = bed.lose_reply("INSERT")
+    alice = special_client(scope, "alice")
+    lock_id = alice.lock("default", LockInfo.new("alice"))
+    assert bed.lost_replies(fault) == 1
     with pytest.raises(Locked) as refused:
         special_client(scope, "bob").lock("default", LockInfo.new("bob"))
     assert refused.value.holder is not None
@@ -82,29 +97,45 @@ def test_lost_reply_of_a_lock_is_made_good(scope: RecordedScope) -> None:
 def test_lost_reply_of_an_unlock_is_made_good(scope: RecordedScope) -> None:
     """The lock was released and the reply lost: the release succeeds, and the lock is free."""
     bed = bed_of(scope)
-    losing = LostReply(bed.connect, "DELETE")
-    alice = special_client(scope, "alice", connect=losing)
+    fault = bed.lose_reply("DELETE")
+    alice = special_client(scope, "alice")
     lock_id = alice.lock("default", LockInfo.new("alice"))
     alice.unlock("default", lock_id)
-    assert losing.lost == 1
+    assert bed.lost_replies(fault) == 1
     bob = special_client(scope, "bob")
     assert bob.lock("default", LockInfo.new("bob"))
 
 
 @needs("test-bed")
 @requirement("DBX-LOCK-004")
-def test_lock_outlives_the_sessions(scope: RecordedScope) -> None:
-    """A compute that is suspended ends every session: locks stay, and the holder goes on working."""
+def test_lock_outlives_a_suspended_compute(scope: RecordedScope) -> None:
+    """A compute that is scaled to zero ends every session: locks stay, and the holder goes on working."""
     bed = bed_of(scope)
-    alice = special_client(scope, "alice")
+    project = bed.own_project()
+    alice = special_client(scope, "alice", lakebase_project=project)
+    bob = special_client(scope, "bob", lakebase_project=project)
     lock_id = alice.lock("default", LockInfo.new("alice"))
-    assert bed.end_lock_sessions() >= 1
+    bed.suspend(project)
     with pytest.raises(Locked):
-        special_client(scope, "bob").lock("default", LockInfo.new("bob"))
+        bob.lock("default", LockInfo.new("bob"))
     alice.put("default", tofu_bytes(document()), lock_id=lock_id)
-    assert bed.end_lock_sessions() >= 1
+    bed.suspend(project)
     alice.unlock("default", lock_id)
-    assert bed.lock_rows() == []
+    assert bob.lock("default", LockInfo.new("bob"))
+
+
+@needs("test-bed")
+@requirement("DBX-LOCK-006")
+def test_login_after_the_token_expired_takes_a_fresh_one(scope: RecordedScope) -> None:
+    """A token of Lakebase lives an hour: a later login uses another one, unasked."""
+    bed = bed_of(scope)
+    project = bed.own_project()
+    alice = special_client(scope, "alice", lakebase_project=project)
+    lock_id = alice.lock("default", LockInfo.new("alice"))
+    bed.control.call("lakebase_expire_tokens")
+    bed.suspend(project)
+    alice.unlock("default", lock_id)
+    assert alice.lock("default", LockInfo.new("alice"))
 
 
 @needs("test-bed")
@@ -114,9 +145,27 @@ def test_key_of_the_table_excludes_a_second_row(scope: RecordedScope) -> None:
     bed = bed_of(scope)
     special_client(scope, "alice").lock("default", LockInfo.new("alice"))
     table = bed.lock_table()
-    with bed.connect() as connection, pytest.raises(psycopg.errors.UniqueViolation):
+    with bed.connection() as connection, pytest.raises(psycopg.errors.UniqueViolation):
         connection.execute(f"INSERT INTO {table} SELECT * FROM {table}".encode())
     assert len(bed.lock_rows()) == 1
+
+
+@needs("test-bed")
+@requirement("DBX-LOCK-007")
+@pytest.mark.parametrize("setting", ["lock_table", "lock_schema", "lakebase_project"])
+def test_client_with_another_lock_store_is_refused(scope: RecordedScope, setting: str) -> None:
+    """Who would keep the lock elsewhere is told both places, and holds nothing."""
+    bed = bed_of(scope)
+    other = bed.own_project() if setting == "lakebase_project" else f"{bed.scope.lock_schema}_other"
+    alice = special_client(scope, "alice")
+    alice.unlock("default", alice.lock("default", LockInfo.new("alice")))
+    with pytest.raises(DriverError) as refused:
+        special_client(scope, "bob", **{setting: other}).lock("default", LockInfo.new("bob"))
+    assert refused.value.definite
+    assert refused.value.kind != "locked"
+    assert other in refused.value.message
+    assert bed.scope.lock_schema in refused.value.message
+    assert alice.lock("default", LockInfo.new("alice"))
 
 
 @needs("test-bed", "locking.fencing")
@@ -135,3 +184,31 @@ def test_write_without_the_lock_sends_nothing(scope: RecordedScope, loss: str) -
         alice.put("default", tofu_bytes(document()), lock_id=lock_id)
     assert isinstance(refused.value, LockMismatch if loss == "taken-over" else NotLocked)
     assert bed.requests(mark) == []
+
+
+@needs("test-bed", "locking.fencing")
+@requirement("DBX-FENCE-002")
+@pytest.mark.parametrize("reason", ["throttled", "unanswered"])
+def test_write_that_waits_is_not_sent_again_without_the_lock(scope: RecordedScope, reason: str) -> None:
+    """While a write waits to be sent again, another takes over: the other's state is not overwritten."""
+    bed = bed_of(scope)
+    bob = special_client(scope, "bob")
+    newer = tofu_bytes(document(serial=2))
+    lock_id = special_client(scope, "early").lock("default", LockInfo.new("alice"))
+
+    def take_over() -> None:
+        bob.unlock("default", lock_id)
+        bob.put("default", newer, lock_id=bob.lock("default", LockInfo.new("bob")))
+
+    alice = special_client(scope, "alice", clock=BusyClock(take_over))
+    fault: dict[str, Any] = {"drop": True}
+    if reason == "throttled":
+        fault = {"status": 429, "headers": {"Retry-After": "60"}}
+    bed.control.add_fault(method="PUT", path=bed.files, when="before", **fault)
+    with pytest.raises(DriverError) as refused:
+        alice.put("default", tofu_bytes(document(serial=1)), lock_id=lock_id)
+    assert refused.value.kind == "lock_mismatch"
+    assert refused.value.definite == (reason == "throttled")
+    snapshot = bob.get("default")
+    assert snapshot is not None
+    assert snapshot.data == newer

@@ -4,7 +4,7 @@ from lockproof.driver import LockInfo
 from lockproof.driver.recorder import RecordedScope
 from lockproof.spec import needs, requirement
 from lockproof.spec.statefile import document, tofu_bytes
-from lockproof.suites.databricks.special import bed_of, special_client
+from lockproof.suites.databricks.special import bed_of, counted_client
 
 
 @needs("test-bed")
@@ -25,8 +25,7 @@ def test_read_is_one_request(scope: RecordedScope) -> None:
 def test_write_is_one_request_and_one_statement(scope: RecordedScope) -> None:
     """A write under a lock is one statement to the lock store and one request; without a lock the request."""
     bed = bed_of(scope)
-    counted = bed.counted()
-    client = special_client(scope, "alice", connect=counted)
+    client, counted = counted_client(scope, "alice")
     lock_id = client.lock("default", LockInfo.new("alice"))
     mark, before = bed.control.mark(), len(counted.statements)
     client.put("default", tofu_bytes(document()), lock_id=lock_id)
@@ -42,8 +41,7 @@ def test_write_is_one_request_and_one_statement(scope: RecordedScope) -> None:
 def test_lock_and_unlock_are_one_statement_each(scope: RecordedScope) -> None:
     """Once connected, taking a free lock is one statement and releasing it another; no request is sent."""
     bed = bed_of(scope)
-    counted = bed.counted()
-    client = special_client(scope, "alice", connect=counted)
+    client, counted = counted_client(scope, "alice")
     client.unlock("default", client.lock("default", LockInfo.new("alice")))
     mark, before = bed.control.mark(), len(counted.statements)
     lock_id = client.lock("default", LockInfo.new("alice"))

@@ -43,7 +43,7 @@ class CriticalSection:
                 self.inside.discard(who)
 
 
-def together(clients: Sequence[RecordedClient], act: Callable[[RecordedClient], None]) -> None:
+def together(clients: Sequence[RecordedClient], act: Callable[[RecordedClient], object]) -> None:
     """Runs `act` for every client in a thread of its own, all let go at once.
 
     Returns when all have ended; raises what was raised first.
@@ -118,13 +118,17 @@ def lock_in_loops(clients: Sequence[RecordedClient], loops: int, workspace: str 
 
 
 class Turns:
-    """Turns that end one after the other. Who waits for an end gets it, or a `Violation` when a turn
-    failed or none ended for `timeout` seconds: then nobody can be expected to get a turn."""
+    """Turns that end one after the other, one for each of so many `clients`.
 
-    def __init__(self, timeout: float) -> None:
+    Who waits for the end of a turn gets it, or a `Violation` when it cannot come: a turn failed, or
+    all whose turn has not ended wait.
+    """
+
+    def __init__(self, clients: int) -> None:
         self.ended = 0
-        self._failed = False
-        self._timeout = timeout
+        self._left = clients
+        self._waiting = 0
+        self._hopeless = False
         self._changed = threading.Condition()
 
     @contextmanager
@@ -133,17 +137,25 @@ class Turns:
         try:
             yield
         except BaseException:
-            self._failed = True
+            self._hopeless = True
             raise
         finally:
             with self._changed:
                 self.ended += 1
+                self._left -= 1
+                self._waiting = 0  # whoever waits now has got what it waits for
                 self._changed.notify_all()
 
     def wait_past(self, seen: int) -> int:
+        """Waits until more than `seen` turns have ended; how many have."""
         with self._changed:
-            if not self._changed.wait_for(lambda: self.ended > seen, self._timeout) or self._failed:
-                raise Violation("nobody gives the lock away: a client waits for it in vain")
+            if self.ended <= seen:
+                self._waiting += 1
+                self._hopeless = self._hopeless or self._waiting >= self._left
+                self._changed.notify_all()
+            self._changed.wait_for(lambda: self._hopeless or self.ended > seen)
+            if self._hopeless:
+                raise Violation("nobody gives the lock away: all clients wait for it in vain")
             return self.ended
 
 

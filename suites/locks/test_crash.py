@@ -45,7 +45,7 @@ def test_the_lock_of_a_killed_process_stays_until_it_is_forced(
     asked = LockInfo.new("victim")
     with RecordedScope(backend.driver.open_scope(name), history, backend.timeout) as scope:
         bob = scope.client("bob")
-        with process_that_holds(backend.connect, name, "default", asked, backend.timeout) as (lock_id, kill):
+        with process_that_holds(backend.connect, name, "default", asked) as (lock_id, kill):
             assert holder_seen_by(bob).ID == lock_id
             kill()
             holder = holder_seen_by(bob)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lockproof.fakes.databricks.sql.control import SqlControl
+from lockproof.fakes.databricks.sql.steering import SqlControl
 from lockproof.suites.meta.fake_bed import Bed
 
 STATEMENTS = "/api/2.0/sql/statements"

@@ -284,11 +284,30 @@ def test_upload_that_breaks_off_has_no_effect() -> None:
         with socket.create_connection((split.hostname or "", split.port or 0)) as raw:
             head = f"PUT {FILES}/f HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {fake.workspace.token}\r\n"
             raw.sendall(f"{head}Content-Length: 100\r\n\r\ntorn".encode())
-        ticker = threading.Event()
-        while fake.control.requests(method="PUT")[-1].status != 0:
-            ticker.wait(0.01)
+        logged: list[int | None] = []
+        for _ in range(500):
+            logged = [entry.status for entry in fake.control.requests(method="PUT")]
+            if len(logged) == 2:
+                break
+            threading.Event().wait(0.01)
+        assert logged == [204, 0]
         assert get(fake) == b"whole"
 
 
 def admin(bed: Bed) -> dict[str, str]:
     return {"Authorization": f"Bearer {bed.workspace.token}"}
+
+
+@pytest.mark.parametrize("fault", [{"drop": True}, {"truncate": 1_000_000}, {"truncate": 0}])
+def test_scripted_break_is_no_defect_of_the_server(
+    fault: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A broken answer of any size ends the connection, and the server logs no error of its own."""
+    with reach("server") as fake:
+        put(fake, bytes(3_000_000))
+        fake.control.add_fault(method="GET", path="*/files/*", **fault)
+        broken = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)
+        with pytest.raises(broken):
+            get(fake)
+        assert len(get(fake)) == 3_000_000
+    assert [record.getMessage() for record in caplog.records] == []

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from typing import Any
 
 import pytest
+import requests
 from databricks.sdk import errors
 
 from lockproof.suites.meta.fake_bed import DIRECTORIES, FILES, ROOT, VOLUME, Bed
@@ -103,25 +106,23 @@ def test_head_answers_without_a_body(fake: Bed) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "status", "content"),
+    ("asked", "status", "content", "told"),
     [
-        ("bytes=0-", 206, b"0123456789"),
-        ("bytes=3-5", 206, b"345"),
-        ("bytes=-3", 206, b"789"),
-        ("bytes=8-99", 206, b"89"),
-        ("items=1-2", 200, b"0123456789"),
-        ("bytes=10-", 416, None),
+        ("bytes=0-", 206, b"0123456789", "bytes 0-9/10"),
+        ("bytes=3-5", 206, b"345", "bytes 3-5/10"),
+        ("bytes=-3", 206, b"789", "bytes 7-9/10"),
+        ("bytes=8-99", 206, b"89", "bytes 8-9/10"),
+        ("items=1-2", 200, b"0123456789", None),
+        ("bytes=10-", 416, None, "bytes */10"),
     ],
 )
-def test_range_is_served(fake: Bed, asked: str, status: int, content: bytes | None) -> None:
+def test_range_is_served(fake: Bed, asked: str, status: int, content: bytes | None, told: str | None) -> None:
     """A range answers 206 with its part, one outside of the file 416, another unit the whole file."""
     fake.http("PUT", f"{FILES}/f", data=b"0123456789")
     answer = fake.http("GET", f"{FILES}/f", headers={"Range": asked})
-    assert answer.status_code == status
-    if content is None:
-        assert answer.headers["Content-Range"] == "bytes */10"
-    else:
-        assert answer.content == content
+    assert (answer.status_code, answer.headers.get("Content-Range")) == (status, told)
+    if content is not None:
+        assert (answer.content, answer.headers["Content-Length"]) == (content, str(len(content)))
 
 
 def test_unmodified_since_has_seconds_only(fake: Bed) -> None:
@@ -235,6 +236,24 @@ def test_file_and_directory_do_not_share_a_path(fake: Bed) -> None:
     assert fake.http("PUT", f"{FILES}/d", data=b"2").status_code == 409
     assert fake.http("PUT", f"{FILES}/d/f/g", data=b"3").status_code == 409
     assert fake.control.files(VOLUME) == {"d/f": 1}
+
+
+def test_one_of_many_racing_creates_wins(fake: Bed) -> None:
+    """Of 50 create-only uploads at once exactly one succeeds, and its content is what stays."""
+    url = f"{fake.workspace.url}{FILES}/f?overwrite=false"
+    headers = {"Authorization": f"Bearer {fake.workspace.token}"}
+    start = threading.Barrier(10)
+
+    def race(runner: int) -> dict[bytes, int]:
+        with requests.Session() as session:
+            start.wait(30)
+            mine = [f"{runner}-{number}".encode() for number in range(5)]
+            return {data: session.put(url, data=data, headers=headers).status_code for data in mine}
+
+    with ThreadPoolExecutor(10) as pool:
+        outcomes = {data: status for result in pool.map(race, range(10)) for data, status in result.items()}
+    assert sorted(outcomes.values()) == [204] + [409] * 49
+    assert outcomes[fake.http("GET", f"{FILES}/f").content] == 204
 
 
 def test_every_answer_carries_the_workspace_headers(fake: Bed) -> None:

@@ -133,7 +133,9 @@ def test_create_only_upload_in_parts_refuses_an_existing_file(fake: Bed, moment:
         with pytest.raises(errors.AlreadyExists):
             upload.result(30)
     assert fake.http("GET", f"{FILES}/f").content == b"old"
-    if moment == "in-between":
+    if moment == "before":
+        assert fake.control.requests(host="storage") == []
+    else:
         aborted = "Abort an upload by presigned URL" if OLD_SDK else "Initiate, complete or abort an upload"
         assert operations(fake)[-2] == aborted
     assert fake.workspace.transfers.sessions == {}
@@ -230,6 +232,7 @@ def test_storage_answers_missing_objects_and_sessions(fake: Bed) -> None:
     token = open_session(fake)
     part = presign_part(fake, token)
     query = f"action=abort-upload&upload_type=multipart&session_token={token}"
+    assert fake.http("POST", f"{FILES}/other?{query}").status_code == 404
     assert fake.http("POST", f"{FILES}/f?{query}").status_code == 200
     assert "NoSuchUpload" in fake.session.put(part, data=b"1", timeout=30).text
     assert fake.http("POST", f"{FILES}/f?{query}").status_code == 404

@@ -104,6 +104,17 @@ def test_a_repeated_write_is_accepted_after_the_lock_was_lost(bed: Bed) -> None:
     assert bed.wire.send("POST", STATE, lock_id="a").status_code == 200
 
 
+def test_a_write_that_took_effect_unseen_is_accepted_after_the_lock_was_lost(bed: Bed) -> None:
+    """POST applied, 503, the lock lost meanwhile, POST again: 200, as the state is what was sent."""
+    bed.wire.lock("a")
+    bed.backend.after["put"] = once(LOST)
+    assert bed.wire.send("POST", STATE, lock_id="a").status_code == 503
+    bed.wire.send("UNLOCK")
+    assert bed.wire.send("POST", STATE, lock_id="a").status_code == 200
+    bed.backend.states.clear()
+    assert bed.wire.send("POST", STATE, lock_id="a").status_code == 409
+
+
 def test_a_repeated_write_is_refused_once_the_state_moved_on(bed: Bed) -> None:
     """The same write is 409 when another was accepted since, through this gateway or past it."""
     bed.wire.lock("a")

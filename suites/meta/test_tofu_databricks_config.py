@@ -133,6 +133,14 @@ def test_misspelt_variable_is_named() -> None:
         load({"TOFU_DATABRICKS_CATALOGUE": "x"})
 
 
+def test_one_way_of_trusting_is_enough(tmp_path: Path) -> None:
+    """A CA file alone, or skipped verification alone, is accepted."""
+    file = tmp_path / "ca.pem"
+    file.write_text("x")
+    assert load(ca_certificate=str(file)).ca_certificate == str(file)
+    assert load(skip_cert_verification="true").skip_cert_verification
+
+
 def test_trusting_everything_and_something_contradict(tmp_path: Path) -> None:
     """A CA file together with skipped verification is refused."""
     file = tmp_path / "ca.pem"

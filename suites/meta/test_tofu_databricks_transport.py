@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import email.utils
+import gc
 import io
 import json
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,12 +21,14 @@ import requests
 import urllib3
 from requests.adapters import BaseAdapter
 
+from lockproof.fakes.databricks.lakebase_tls import certificate, server_context
 from tofu_databricks.errors import (
     BackendError,
     InvalidRequest,
     MalformedReply,
     NotFound,
     PermissionDenied,
+    StaleWrite,
     Throttled,
     Unauthenticated,
     Unavailable,
@@ -158,6 +166,7 @@ def test_recovery_within_the_retries_is_success() -> None:
         (failing(500),),
         (requests.ReadTimeout("slow"),),
         (requests.ConnectionError(ConnectionResetError(104, "reset")),),
+        (requests.exceptions.SSLError(ssl.SSLEOFError(8, "EOF occurred in violation of protocol")),),
         (failing(502), failing(403, {"error_code": "PERMISSION_DENIED", "message": "no"})),
         (failing(500), failing(429, b"", Retry_After="1000")),
         (failing(500), failing(409, {"error_code": "ALREADY_EXISTS", "message": "there"})),
@@ -200,6 +209,7 @@ def test_read_only_post_is_definite_when_lost() -> None:
     [
         (failing(401, {"error_code": 401, "message": "Credential was not sent."}), Unauthenticated),
         (failing(403, {"error_code": 403, "message": "Invalid access token. [ReqId: 2]"}), Unauthenticated),
+        (failing(403, b"Invalid access token."), Unauthenticated),
         (failing(403, {"error_code": "PERMISSION_DENIED", "message": "User does not have READ VOLUME"}),
          PermissionDenied),
         (failing(404, {"error_code": "NOT_FOUND", "message": "gone"}), NotFound),
@@ -357,6 +367,25 @@ def test_truncated_answer_is_read_again() -> None:
     assert len(script.sent) == 2
 
 
+def test_payload_is_let_go_when_the_call_ends() -> None:
+    """A state that was written does not stay in memory until a collection."""
+
+    class Payload(bytearray):
+        """Bytes that can be watched."""
+
+    gc.disable()
+    try:
+        script = Script(failing(503), ok())
+        payload = Payload(b"x")
+        watched = weakref.ref(payload)
+        transport(script).request("PUT", "/x", data=payload)  # type: ignore[arg-type]
+        script.sent.clear()
+        del payload
+        assert watched() is None
+    finally:
+        gc.enable()
+
+
 def test_netrc_does_not_replace_the_credentials(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """An entry in ~/.netrc for the workspace is not sent in place of the token."""
     netrc = tmp_path / "netrc"
@@ -373,6 +402,77 @@ def test_verification_settings_reach_the_connection() -> None:
         script = Script(ok())
         transport(script, verify=verify).request("GET", "/x")
         assert script.settings[0]["verify"] == verify
+
+
+@pytest.mark.parametrize("host", ["http://127.0.0.1:9", "http://localhost:9", "http://[::1]:9"])
+def test_no_proxy_stands_before_this_machine(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy of the environment is used for the workspace, and not for a loopback address."""
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://proxy.example:3128")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    near, far = Script(ok()), Script(ok())
+    Transport(lambda: host, dict, adapter=near).request("GET", "/x")
+    transport(far).request("GET", "/x")
+    assert not near.settings[0]["proxies"]
+    assert far.settings[0]["proxies"]["https"] == "http://proxy.example:3128"
+
+
+def test_guard_stands_before_every_attempt_but_the_first() -> None:
+    """It is asked once per retry; what it raises ends the call, with an open outcome where there is one."""
+    asked: list[int] = []
+    script = Script(failing(429, b"", Retry_After="1"), failing(429, b"", Retry_After="1"), ok())
+    transport(script).request("PUT", "/x", data=b"", guard=lambda: asked.append(len(script.sent)))
+    assert asked == [1, 2]
+
+    def forbid() -> None:
+        raise StaleWrite("no longer")
+
+    for step, definite in ((failing(429, b"", Retry_After="1"), True), (failing(500), False)):
+        script = Script(step)
+        error = failure_of(
+            lambda s=script: transport(s).request("PUT", "/x", data=b"", guard=forbid)  # type: ignore[misc]
+        )
+        assert (type(error), error.definite, len(script.sent)) == (StaleWrite, definite, 1)
+
+
+@pytest.fixture
+def tls_server(tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """The address of an HTTPS server, and the file with the only authority that vouches for it."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+        def log_message(self, *arguments: Any) -> None:
+            """Says nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    server.socket = server_context().wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    authority = tmp_path / "authority.pem"
+    authority.write_bytes(certificate()[0])
+    yield f"https://127.0.0.1:{server.server_address[1]}", str(authority)
+    server.shutdown()
+    server.server_close()
+    thread.join(10)
+
+
+def test_certificates_are_verified_as_configured(tls_server: tuple[str, str]) -> None:
+    """Untrusted is an error at once; with its authority, or without verification, the server is reached."""
+    address, authority = tls_server
+    clock = HandClock()
+    error = failure_of(lambda: Transport(lambda: address, dict, clock=clock).request("GET", "/x"))
+    assert "cannot trust the TLS certificate" in str(error)
+    assert clock.slept == []
+    for verify in (authority, False):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert Transport(lambda: address, dict, verify=verify).request("GET", "/x").content == b"ok"
 
 
 def test_json_goes_out_and_comes_back() -> None:

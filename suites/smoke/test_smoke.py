@@ -30,7 +30,7 @@ def test_deleted_state_reads_as_absent(alice: RecordedClient, bob: RecordedClien
 
 
 @tier("smoke")
-@requirement("LOCK-EXCL-001")
+@requirement("LOCK-EXCL-001", "LOCK-REL-001", "LOCK-ID-002")
 def test_second_client_is_refused_until_the_release(alice: RecordedClient, bob: RecordedClient) -> None:
     """While one client holds the lock another is refused; after the release it gets the lock."""
     first = alice.lock("default", LockInfo.new("alice"))

@@ -1,6 +1,5 @@
 """Serial and lineage belong to the client: a backend that rewrites them breaks encrypted states."""
 
-import json
 import uuid
 from collections.abc import Callable
 from functools import partial
@@ -10,20 +9,16 @@ import pytest
 from lockproof.driver.recorder import RecordedClient
 from lockproof.spec import requirement
 from lockproof.spec.statefile import document, tofu_bytes
-from lockproof.suites.documents import encrypted, refused, require_stored
+from lockproof.suites.documents import encrypted_bytes, refused, require_stored
 
 Writer = Callable[[int, str], bytes]
 
 
 def plain_state(serial: int, lineage: str) -> bytes:
-    return tofu_bytes(document(serial=serial, lineage=lineage))
+    return tofu_bytes({**document(serial=serial), "lineage": lineage})
 
 
-def encrypted_state(serial: int, lineage: str) -> bytes:
-    return json.dumps(encrypted(serial, lineage)).encode()
-
-
-BOTH = pytest.mark.parametrize("write", [plain_state, encrypted_state], ids=["plain", "encrypted"])
+BOTH = pytest.mark.parametrize("write", [plain_state, encrypted_bytes], ids=["plain", "encrypted"])
 
 
 @BOTH

@@ -7,7 +7,7 @@ import pytest
 from lockproof.driver.recorder import RecordedClient
 from lockproof.spec import requirement
 from lockproof.spec.statefile import document, terraform_bytes, tofu_bytes
-from lockproof.suites.documents import MEGABYTE, encrypted, filler, require_stored
+from lockproof.suites.documents import MEGABYTE, encrypted_bytes, filler, require_stored
 
 INDENTED = terraform_bytes(document(note="indented"))
 COMPACT = tofu_bytes(document(note="compact"))
@@ -22,7 +22,7 @@ LAYOUTS = {
 }
 
 OPAQUE = {
-    "encrypted": json.dumps(encrypted(7)).encode(),
+    "encrypted": encrypted_bytes(7),
     "empty-object": b"{}\n",
     "older-format": b'{"version":3,"serial":1,"lineage":"x","modules":[]}\n',
     "unknown-fields": tofu_bytes({**document(), "from_the_future": {"version": "9"}}),
@@ -42,7 +42,7 @@ VALUES = {
     "duplicate-keys": b'{"key":1,"key":2,"key":1}',
     "key-order": b'{"z":1,"a":2,"M":3,"10":4,"9":5}',
     "escapes": rb'{"text":"\u00e9 \u003chtml\u003e \/ \ud83d\ude80 \u0000"}',
-    "deep-nesting": b'{"deep":' + b"[" * 300 + b"]" * 300 + b"}",
+    "deep-nesting": b'{"deep":' + b"[" * 5000 + b"]" * 5000 + b"}",
 }
 
 

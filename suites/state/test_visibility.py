@@ -58,6 +58,7 @@ def test_another_process_reads_the_state(backend: Backend, history: HistoryWrite
 
 
 @requirement("STATE-SCOPE-001")
+@needs("state")
 def test_places_do_not_see_each_other(backend: Backend, history: HistoryWriter, scope: RecordedScope) -> None:
     """A state in one place is not there in another, and is not changed or deleted from there."""
     here, there = tofu_bytes(document(note="here")), tofu_bytes(document(note="there"))
@@ -67,13 +68,13 @@ def test_places_do_not_see_each_other(backend: Backend, history: HistoryWriter, 
         bob = other.client("bob")
         require_absent(bob)
         bob.put("default", there)
-        require_stored(bob, there)
+        require_stored(other.client("carol"), there)
         require_stored(alice, here)
     require_stored(alice, here)
 
 
 @requirement("STATE-SCOPE-001")
-@needs("workspaces")
+@needs("state", "workspaces")
 def test_places_do_not_share_workspaces(
     backend: Backend, history: HistoryWriter, scope: RecordedScope
 ) -> None:

@@ -77,6 +77,7 @@ def test_workspace_made_again_can_be_locked(alice: RecordedClient, bob: Recorded
             lock_id = client.lock("foo", LockInfo.new(client.who, path="foo"))
         except DriverError as error:
             raise Violation(f"the workspace cannot be locked any more: {error}") from error
+        assert lock_id, "the lock of the workspace that was made again has no id"
         client.put("foo", data, lock_id=lock_id)
         client.unlock("foo", lock_id)
         client.delete_workspace("foo", force=True)

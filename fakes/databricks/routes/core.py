@@ -1,9 +1,9 @@
 """The families of operations that every `FakeWorkspace` answers."""
 
-import lockproof.fakes.databricks.sql.control  # noqa: F401 - its control operations
 from lockproof.fakes.databricks.router import Routes
 from lockproof.fakes.databricks.routes import (
     files,
+    grants,
     identity,
     presigned,
     statements,
@@ -20,6 +20,7 @@ CORE: tuple[Routes, ...] = (
     statements.downloads,
     storage.routes,
     unity_catalog.routes,
+    grants.routes,
     tables.routes,
     warehouses.routes,
     statements.routes,

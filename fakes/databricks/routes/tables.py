@@ -9,7 +9,8 @@ from lockproof.fakes.databricks import errors
 from lockproof.fakes.databricks.catalog import Table
 from lockproof.fakes.databricks.errors import ApiError
 from lockproof.fakes.databricks.router import Routes
-from lockproof.fakes.databricks.routes.unity_catalog import DOC, PAGE_SIZE, UC, required, sees
+from lockproof.fakes.databricks.routes.securables import UC, require_manage, require_view, required, sees
+from lockproof.fakes.databricks.routes.unity_catalog import DOC, PAGE_SIZE
 from lockproof.fakes.databricks.wire import Request, Response
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def list_tables(workspace: FakeWorkspace, request: Request) -> Response:
 )
 def get(workspace: FakeWorkspace, request: Request) -> Response:
     item = workspace.metastore.table(request.params["name"])
-    _require_view(workspace, request, item)
+    require_view(workspace.metastore, request.caller, item)
     return Response.of_json(_shown(workspace, item, details=True))
 
 
@@ -70,8 +71,7 @@ def exists(workspace: FakeWorkspace, request: Request) -> Response:
 @routes("DELETE", f"{UC}/tables/{{name}}", name="Delete a table", source=f"{DOC}/tables/delete")
 def delete(workspace: FakeWorkspace, request: Request) -> Response:
     item = workspace.metastore.table(request.params["name"])
-    if not workspace.metastore.manages(request.caller, item):
-        raise errors.lacks("MANAGE", "table", item.full_name)
+    require_manage(workspace.metastore, request.caller, item)
     workspace.sql.tables.drop(item)
     return Response.of_json({})
 
@@ -123,11 +123,6 @@ def temporary_table_credentials(workspace: FakeWorkspace, request: Request) -> R
             "url": item.storage_location,
         }
     )
-
-
-def _require_view(workspace: FakeWorkspace, request: Request, item: Table) -> None:
-    if not sees(workspace.metastore, request.caller, item):
-        workspace.metastore.require(request.caller, "SELECT", item)
 
 
 def _shown(workspace: FakeWorkspace, item: Table, *, details: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Unity Catalog 2.1: catalogs, schemas, volumes, grants and temporary credentials."""
+"""Unity Catalog 2.1: catalogs, schemas, volumes and temporary credentials."""
 
 from __future__ import annotations
 
@@ -6,10 +6,17 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from lockproof.fakes.databricks import errors
-from lockproof.fakes.databricks.catalog import EVERYBODY, Metastore, Securable, Volume
+from lockproof.fakes.databricks.catalog import Securable, Volume
 from lockproof.fakes.databricks.errors import ApiError
-from lockproof.fakes.databricks.identity import Principal
 from lockproof.fakes.databricks.router import Routes
+from lockproof.fakes.databricks.routes.securables import (
+    UC,
+    known_principal,
+    require_manage,
+    require_view,
+    required,
+    sees,
+)
 from lockproof.fakes.databricks.wire import Request, Response
 
 if TYPE_CHECKING:
@@ -17,8 +24,6 @@ if TYPE_CHECKING:
 
 routes = Routes("Unity Catalog 2.1", scope="unity-catalog")
 DOC = "docs.databricks.com/api/workspace"
-UC = "/api/2.1/unity-catalog"
-PARENT = {"catalog": "", "schema": "catalog", "volume": "schema", "table": "schema"}
 PAGE_SIZE = 100
 CREDENTIAL_LIFETIME = 3600.0
 
@@ -131,7 +136,7 @@ def list_volumes(workspace: FakeWorkspace, request: Request) -> Response:
 )
 def get(workspace: FakeWorkspace, request: Request) -> Response:
     item = workspace.metastore.get(_kind_of(request), request.params["name"])
-    _require_view(workspace.metastore, request.caller, item)
+    require_view(workspace.metastore, request.caller, item)
     return Response.of_json(_shown(workspace, item))
 
 
@@ -146,14 +151,14 @@ def get(workspace: FakeWorkspace, request: Request) -> Response:
 )
 def update(workspace: FakeWorkspace, request: Request) -> Response:
     item = workspace.metastore.get(_kind_of(request), request.params["name"])
-    _require_manage(workspace.metastore, request.caller, item)
+    require_manage(workspace.metastore, request.caller, item)
     body = request.json()
     if body.get("new_name"):
         workspace.metastore.rename(item, str(body["new_name"]))
     if "comment" in body:
         item.comment = str(body["comment"])
     if body.get("owner"):
-        item.owner = _known_principal(workspace, str(body["owner"]))
+        item.owner = known_principal(workspace, str(body["owner"]))
     item.updated_at = int(workspace.clock.time() * 1000)
     item.updated_by = request.caller.name
     return Response.of_json(_shown(workspace, item))
@@ -177,71 +182,9 @@ def update(workspace: FakeWorkspace, request: Request) -> Response:
 def delete(workspace: FakeWorkspace, request: Request) -> Response:
     kind = _kind_of(request)
     item = workspace.metastore.get(kind, request.params["name"])
-    _require_manage(workspace.metastore, request.caller, item)
+    require_manage(workspace.metastore, request.caller, item)
     workspace.metastore.delete(kind, item.full_name, force=request.query.get("force") == "true")
     return Response.of_json({})
-
-
-@routes(
-    "GET",
-    f"{UC}/permissions/{{kind}}/{{name}}",
-    name="Get grants",
-    source=f"{DOC}/grants/get",
-    notes="`principal` narrows. Types are lower-case: catalog, schema, volume, table.",
-)
-def get_permissions(workspace: FakeWorkspace, request: Request) -> Response:
-    item = _securable(workspace, request)
-    _require_view(workspace.metastore, request.caller, item)
-    return Response.of_json(_assignments(item, request.query.get("principal")))
-
-
-@routes(
-    "PATCH",
-    f"{UC}/permissions/{{kind}}/{{name}}",
-    name="Change grants",
-    source=f"{DOC}/grants/update",
-    notes="Unknown principal: 404 PRINCIPAL_DOES_NOT_EXIST; unknown privilege: 400 (text inferred).",
-)
-def change_permissions(workspace: FakeWorkspace, request: Request) -> Response:
-    item = _securable(workspace, request)
-    _require_manage(workspace.metastore, request.caller, item)
-    changes = request.json().get("changes") or []
-    for change in changes:
-        principal = _known_principal(workspace, str(change.get("principal", "")))
-        workspace.metastore.change_grants(
-            item, principal, list(change.get("add") or []), list(change.get("remove") or [])
-        )
-    return Response.of_json(_assignments(item, None))
-
-
-@routes(
-    "GET",
-    f"{UC}/effective-permissions/{{kind}}/{{name}}",
-    name="Get effective grants",
-    source=f"{DOC}/grants/geteffective",
-    notes="With `inherited_from_type` and `inherited_from_name` for grants further up.",
-)
-def effective_permissions(workspace: FakeWorkspace, request: Request) -> Response:
-    item = _securable(workspace, request)
-    _require_view(workspace.metastore, request.caller, item)
-    wanted = request.query.get("principal")
-    found: dict[str, list[dict[str, str]]] = {}
-    for level in workspace.metastore.chain(item):
-        for principal, privileges in level.grants.items():
-            if wanted in (None, principal):
-                for privilege in sorted(privileges):
-                    entry = {"privilege": privilege}
-                    if level is not item:
-                        entry["inherited_from_type"] = level.kind.upper()
-                        entry["inherited_from_name"] = level.full_name
-                    found.setdefault(principal, []).append(entry)
-    return Response.of_json(
-        {
-            "privilege_assignments": [
-                {"principal": principal, "privileges": privileges} for principal, privileges in found.items()
-            ]
-        }
-    )
 
 
 @routes(
@@ -310,7 +253,6 @@ def _create(
     extra: tuple[str, ...],
 ) -> Response:
     comment = body.get("comment")
-    workspace.metastore.conflict_status = workspace.fidelity.conflict_status
     item = workspace.metastore.create(
         kind,
         parent,
@@ -319,8 +261,6 @@ def _create(
         comment=None if comment is None else str(comment),
         extra={key: body[key] for key in extra if body.get(key)},
     )
-    if isinstance(item, Volume):
-        item.hidden_requests = workspace.fidelity.hidden_volume_requests
     return Response.of_json(_shown(workspace, item))
 
 
@@ -377,71 +317,5 @@ def _shown(workspace: FakeWorkspace, item: Securable) -> dict[str, Any]:
     return shown
 
 
-def sees(metastore: Metastore, caller: Principal, item: Securable) -> bool:
-    """Whether the caller has anything on the object, on what is above it, or below it."""
-    if caller.admin:
-        return True
-    levels = [*metastore.chain(item)]
-    below = f"{item.full_name}."
-    levels += [
-        entry
-        for table in metastore.objects.values()
-        for name, entry in table.items()
-        if name.startswith(below)
-    ]
-    return any(
-        level.owner == caller.name or level.grants.get(caller.name) or level.grants.get(EVERYBODY)
-        for level in levels
-    )
-
-
-def _require_view(metastore: Metastore, caller: Principal, item: Securable) -> None:
-    if not sees(metastore, caller, item):
-        privilege = {"catalog": "USE_CATALOG", "schema": "USE_SCHEMA", "volume": "READ_VOLUME"}.get(
-            item.kind, "SELECT"
-        )
-        metastore.require(caller, privilege, item)
-
-
-def _require_manage(metastore: Metastore, caller: Principal, item: Securable) -> None:
-    if not metastore.manages(caller, item):
-        raise errors.lacks("MANAGE", item.kind, item.full_name)
-
-
 def _kind_of(request: Request) -> str:
     return request.path.removeprefix(f"{UC}/").partition("/")[0].removesuffix("s")
-
-
-def _securable(workspace: FakeWorkspace, request: Request) -> Securable:
-    kind = request.params["kind"].lower()
-    if kind not in PARENT:
-        raise errors.invalid_parameter(
-            f"Securable type '{request.params['kind']}' is not supported by this fake."
-        )
-    return workspace.metastore.get(kind, request.params["name"])
-
-
-def _assignments(item: Securable, principal: str | None) -> dict[str, Any]:
-    chosen = {name: held for name, held in item.grants.items() if principal in (None, name)}
-    if not chosen:
-        return {}
-    return {
-        "privilege_assignments": [
-            {"principal": name, "privileges": sorted(privileges)}
-            for name, privileges in sorted(chosen.items())
-        ]
-    }
-
-
-def _known_principal(workspace: FakeWorkspace, name: str) -> str:
-    if name not in workspace.directory.principals and name != EVERYBODY:
-        raise ApiError(404, "PRINCIPAL_DOES_NOT_EXIST", f"Could not find principal with name {name}.")
-    return name
-
-
-def required(body: dict[str, Any], key: str) -> str:
-    """A non-empty string. Raises the 400 that names the missing field."""
-    value = body.get(key)
-    if not isinstance(value, str) or not value:
-        raise errors.invalid_parameter(f"Missing required field: {key}")
-    return value

@@ -8,9 +8,10 @@ import click
 
 import lockproof
 from lockproof.cli.doctor import doctor
-from lockproof.cli.judge import check
+from lockproof.cli.judge import check, teeth
 from lockproof.cli.look import explain, list_
 from lockproof.cli.run import run
+from lockproof.cli.serve import fake
 
 USAGE = 4  # as pytest's own usage errors
 
@@ -21,7 +22,7 @@ def cli() -> None:
     """Prove, or refute, that an OpenTofu/Terraform state backend is safe."""
 
 
-for command in (run, list_, explain, check, doctor):
+for command in (run, list_, explain, teeth, check, fake, doctor):
     cli.add_command(command)
 
 

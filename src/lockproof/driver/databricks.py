@@ -3,35 +3,47 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+import sys
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import fields
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 import psycopg
+import requests
 from psycopg import sql
+from psycopg.pq import TransactionStatus
 
 import tofu_databricks
 from lockproof.driver.api import Address, Capabilities, DriverInfo, LockInfo, Snapshot
+from lockproof.driver.command_line import CommandLine
 from lockproof.driver.databricks_bed import TestBed
 from lockproof.driver.errors import DriverError, ErrorKind, Locked, LockMismatch, NotLocked
 from lockproof.fakes.databricks.control import FakeControl
+from lockproof.fakes.databricks.lakebase_service import PROJECT, serve_lakebase
 from lockproof.fakes.databricks.server import FakeServer
 from lockproof.provision.postgres import provide_postgres
 from tofu_databricks import errors
 from tofu_databricks.backend import Backend
-from tofu_databricks.config import Config
+from tofu_databricks.config import ENV_PREFIX, Config
 from tofu_databricks.lockinfo import LockInfo as TofuLockInfo
+from tofu_databricks.seams import Clock
 
 T = TypeVar("T")
 
 CATALOG = "lockproof"
 SCHEMA = "conformance"
 KEY = "terraform.tfstate"
-OPTIONS = ("variant", "host", "storage", "token", "postgres_dsn")
+PROVISIONED = ("host", "storage", "token", "lakebase_port")
+OPTIONS = ("variant", "postgres_dsn", *PROVISIONED)
 
+FIELDS = ("ID", "Operation", "Info", "Who", "Version", "Created", "Path")
 KINDS: Mapping[type[errors.BackendError], ErrorKind] = {
     errors.Unauthenticated: "unauthorized",
     errors.PermissionDenied: "unauthorized",
@@ -43,8 +55,11 @@ KINDS: Mapping[type[errors.BackendError], ErrorKind] = {
     errors.MalformedReply: "malformed",
     errors.StaleWrite: "stale",
     errors.WorkspaceError: "unsupported",
+    errors.StateLocked: "locked",
+    errors.LockMismatch: "lock_mismatch",
+    errors.LockNotHeld: "not_locked",
 }
-"""Kinds of the errors that need no class of their own; every other one is `internal`."""
+"""What the errors are called; every other one is `internal`."""
 
 
 class DatabricksClient:
@@ -87,12 +102,13 @@ class DatabricksScope:
         self, driver: DatabricksDriver, name: str, links: Mapping[str, Address], *, attach: bool
     ) -> None:
         self.driver = driver
-        self.links = links
+        self.links = {**driver.links(), **links}
         self.attach = attach
         self.volume = volume_name(name)
         self.lock_schema = f"locks_{hashlib.sha256(name.encode()).hexdigest()[:16]}"
         self.control = FakeControl(driver.options["host"])
         self.extra: list[DatabricksClient] = []
+        self.own_project = ""
 
     @property
     def full_name(self) -> str:
@@ -100,10 +116,9 @@ class DatabricksScope:
         return f"{CATALOG}.{SCHEMA}.{self.volume}"
 
     def config(self, **overrides: Any) -> Config:
-        """The settings of a client of this scope."""
-        host = self.links.get("workspace")
+        """The settings of a client of this scope, as a user would write them."""
         settings: dict[str, Any] = {
-            "host": url_of(host) if host else self.driver.options["host"],
+            "host": url_of(self.links["workspace"]),
             "token": self.driver.options["token"],
             "catalog": CATALOG,
             "schema": SCHEMA,
@@ -111,20 +126,29 @@ class DatabricksScope:
             "key": KEY,
             "lock_backend": self.driver.options.get("variant", "lakebase"),
             "lock_schema": self.lock_schema,
-            "lakebase_project": "lockproof",
+            "lakebase_project": PROJECT,
+            "lakebase_host": self.links["postgres"].host,
+            "lakebase_port": self.links["postgres"].port,
         }
         return Config.load({**settings, **overrides}, environ={})
 
     def client(self, who: str) -> DatabricksClient:
         return self.open(self.config())
 
-    def open(self, config: Config, *, clock: Any = None, connect: Any = None) -> DatabricksClient:
-        """A client of any settings."""
-        backend = self.driver.backend_class(config, connect=connect or self.connect, clock=clock)
-        return DatabricksClient(backend)
+    def open(self, config: Config, clock: Clock | None = None) -> DatabricksClient:
+        """A client with any settings and clock."""
+        return DatabricksClient(self.driver.backend_class(config, clock=clock))
 
-    def connect(self) -> psycopg.Connection[Any]:
-        return psycopg.connect(self.driver.options["postgres_dsn"])
+    def command_line(self, workspace: str) -> CommandLine:
+        """Stock clients go through `tofu-databricks exec`."""
+        config = self.config()
+        settings = {
+            f"{ENV_PREFIX}{option.name.upper()}": str(getattr(config, option.name))
+            for option in fields(config)
+            if option.type in {"str", "int"} and getattr(config, option.name) != option.default
+        }
+        program = (sys.executable, "-m", "tofu_databricks.cli", "exec", "--workspace", workspace, "--")
+        return CommandLine(program, settings)
 
     def test_bed(self) -> TestBed:
         """What stands behind the scope."""
@@ -147,17 +171,18 @@ class DatabricksScope:
         if self.attach:
             return
         self.control.delete_volume(self.full_name)
-        with psycopg.connect(self.driver.options["postgres_dsn"], autocommit=True) as connection:
-            connection.execute("SET lock_timeout = '10s'")
-            schema = sql.Identifier(self.lock_schema)
-            connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(schema))
+        if self.own_project:
+            self.driver.rest("DELETE", f"/api/2.0/postgres/projects/{self.own_project}")
+        drop = sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(self.lock_schema))
+        with self.driver.housekeeping() as connection:
+            connection.execute(drop)
 
 
 class DatabricksDriver:
     """The reference backend under test.
 
     Options are what `provision` yields, so that any process of the run can connect: `host` and `storage`
-    (the fake's addresses), `token` (its administrator's), `postgres_dsn` (given by the user or started).
+    (the fake's addresses), `token` (its administrator's), `lakebase_port`. `postgres_dsn` is the user's own.
     """
 
     variants = ("lakebase",)
@@ -169,10 +194,12 @@ class DatabricksDriver:
             raise ValueError(
                 f"the databricks driver has no option {', '.join(unknown)} (known: {', '.join(OPTIONS)})"
             )
-        missing = [name for name in ("host", "storage", "token", "postgres_dsn") if not options.get(name)]
+        missing = [name for name in PROVISIONED if not options.get(name)]
         if missing:
             raise ValueError(f"the databricks driver was not provisioned: {', '.join(missing)} missing")
         self.options = dict(options)
+        self._mutex = threading.Lock()
+        self._connection: psycopg.Connection[Any] | None = None
         self.info = DriverInfo(
             "databricks",
             tofu_databricks.__version__,
@@ -183,14 +210,12 @@ class DatabricksDriver:
     @staticmethod
     @contextmanager
     def provision(options: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
-        """A fake workspace and a Postgres for all processes of the run, stopped on exit."""
-        with provide_postgres(options.get("postgres_dsn")) as postgres, FakeServer() as fake:
-            yield {
-                "host": fake.url,
-                "storage": fake.storage_url,
-                "token": fake.token,
-                "postgres_dsn": postgres.dsn,
-            }
+        """A fake workspace with Lakebase on a real Postgres, for all processes of the run, stopped on exit.
+
+        Several backends of one run that ask for the same Postgres share them: scopes keep apart.
+        """
+        with SERVICES.shared(options.get("postgres_dsn")) as provisioned:
+            yield provisioned
 
     def capabilities(self) -> Capabilities:
         return Capabilities(
@@ -199,6 +224,7 @@ class DatabricksDriver:
                 "state.large",
                 "state.atomic-replace",
                 "workspaces",
+                "places",
                 "locking.holder-info",
                 "locking.force-unlock",
                 "locking.release-nonce",
@@ -206,16 +232,82 @@ class DatabricksDriver:
                 "clients.process",
                 "test-bed",
                 "databricks",
+                "http",
             }
         )
 
     def links(self) -> Mapping[str, Address]:
-        return {"workspace": address_of(self.options["host"]), "storage": address_of(self.options["storage"])}
+        return {
+            "workspace": address_of(self.options["host"]),
+            "storage": address_of(self.options["storage"]),
+            "postgres": Address("127.0.0.1", int(self.options["lakebase_port"]), tls=True),
+        }
+
+    def rest(self, method: str, path: str, body: bytes | dict[str, Any] | None = None) -> None:
+        """One call to the fake as its administrator, past the backend. Raises `requests.HTTPError`."""
+        data = json.dumps(body).encode() if isinstance(body, dict) else body
+        headers = {"Authorization": f"Bearer {self.options['token']}"}
+        with requests.Session() as session:
+            session.trust_env = False  # the fake is on this machine: no proxy, no netrc
+            answer = session.request(
+                method, self.options["host"] + path, data=data, headers=headers, timeout=30
+            )
+        answer.raise_for_status()
+
+    @contextmanager
+    def housekeeping(self) -> Iterator[psycopg.Connection[Any]]:
+        """A connection to the lock store as its administrator, kept from use to use."""
+        with self._mutex:
+            connection = self._connection
+            if connection is None or connection.info.transaction_status != TransactionStatus.IDLE:
+                scope = DatabricksScope(self, "housekeeping", {}, attach=True)
+                connection = self._connection = Backend(scope.config()).connector()()
+            yield connection
 
     def open_scope(
         self, name: str, links: Mapping[str, Address] | None = None, *, attach: bool = False
     ) -> DatabricksScope:
         return DatabricksScope(self, name, links or {}, attach=attach)
+
+
+class Services:
+    """What the reference drivers of one process share: by Postgres, a fake workspace that runs while used."""
+
+    def __init__(self) -> None:
+        self.mutex = threading.Lock()
+        self.running: dict[str | None, tuple[ExitStack, Mapping[str, str]]] = {}
+        self.users: Counter[str | None] = Counter()
+
+    @contextmanager
+    def shared(self, dsn: str | None) -> Iterator[Mapping[str, str]]:
+        """The options that reach the services; the last user stops them."""
+        with self.mutex:
+            if dsn not in self.running:
+                with ExitStack() as stack:
+                    provisioned = self.start(stack, dsn)
+                    self.running[dsn] = (stack.pop_all(), provisioned)
+            self.users[dsn] += 1
+        try:
+            yield self.running[dsn][1]
+        finally:
+            with self.mutex:
+                self.users[dsn] -= 1
+                if not self.users[dsn]:
+                    self.running.pop(dsn)[0].close()
+
+    def start(self, stack: ExitStack, dsn: str | None) -> Mapping[str, str]:
+        postgres = stack.enter_context(provide_postgres(dsn))
+        fake = stack.enter_context(FakeServer())
+        proxy = stack.enter_context(serve_lakebase(fake.workspace, postgres.keywords()))
+        return {
+            "host": fake.url,
+            "storage": fake.storage_url,
+            "token": fake.token,
+            "lakebase_port": str(proxy.lakebase.port),
+        }
+
+
+SERVICES = Services()
 
 
 def translated(call: Callable[[], T]) -> T:
@@ -229,29 +321,18 @@ def translated(call: Callable[[], T]) -> T:
 def driver_error(error: errors.BackendError) -> DriverError:
     """The same failure in the driver interface's terms."""
     holder = getattr(error, "holder", None)
-    info = None if holder is None else LockInfo.from_json(dict(zip(FIELDS, fields_of(holder), strict=True)))
-    found: DriverError
-    if isinstance(error, errors.StateLocked) and error.definite:
-        found = Locked(str(error), holder=info)
-    elif isinstance(error, errors.StateLocked):
-        # Refused, but an earlier attempt of this very request went unanswered and may yet be granted.
-        found = DriverError("locked", False, str(error))
-        found.holder = info
-    elif isinstance(error, errors.LockMismatch):
-        found = LockMismatch(str(error), holder=info)
-    elif isinstance(error, errors.LockNotHeld):
+    info = None if holder is None else LockInfo(**{name: getattr(holder, name) for name in FIELDS})
+    kinds = (kind for cls, kind in KINDS.items() if isinstance(error, cls))
+    found = DriverError(next(kinds, "internal"), error.definite, str(error))
+    # A refusal that is not definite: an earlier attempt of this very call went unanswered.
+    if error.definite and isinstance(error, errors.StateLocked):
+        found = Locked(str(error))
+    elif error.definite and isinstance(error, errors.LockMismatch):
+        found = LockMismatch(str(error))
+    elif error.definite and isinstance(error, errors.LockNotHeld):
         found = NotLocked(str(error))
-    else:
-        kinds = (kind for cls, kind in KINDS.items() if isinstance(error, cls))
-        found = DriverError(next(kinds, "internal"), error.definite, str(error))
+    found.holder = info
     return found
-
-
-FIELDS = ("ID", "Operation", "Info", "Who", "Version", "Created", "Path")
-
-
-def fields_of(info: TofuLockInfo) -> Sequence[str]:
-    return [getattr(info, name) for name in FIELDS]
 
 
 def volume_name(scope: str) -> str:

@@ -4,16 +4,18 @@ statements, and a clock that does not wait."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import psycopg
-import requests
 from psycopg import sql
 
 from lockproof.fakes.databricks.control import FakeControl
 from lockproof.fakes.databricks.requestlog import LogEntry
+from tofu_databricks.seams import Clock
 
 if TYPE_CHECKING:
     from lockproof.driver.databricks import DatabricksClient, DatabricksScope
@@ -22,11 +24,11 @@ if TYPE_CHECKING:
 class SkippingClock:
     """A clock for `tofu_databricks` whose `sleep` returns at once; `slept` holds the seconds asked for.
 
-    Its time starts at `now` (epoch seconds) and moves by what was slept.
+    Its time starts at the present second and moves by what was slept.
     """
 
-    def __init__(self, now: float = 1_800_000_000.0) -> None:
-        self.time = now
+    def __init__(self) -> None:
+        self.time = float(int(time.time()))
         self.slept: list[float] = []
 
     def now(self) -> float:
@@ -81,23 +83,23 @@ class TestBed:
         self.files = f"/api/2.0/fs/files{self.root}/*"
         self.directories = f"/api/2.0/fs/directories{self.root}*"
 
-    def client(
-        self, who: str, *, clock: Any = None, connect: Any = None, **overrides: Any
-    ) -> DatabricksClient:
-        """A client of the scope with other settings, another clock or other connections."""
-        client = self.scope.open(self.scope.config(**overrides), clock=clock, connect=connect)
+    def client(self, who: str, *, clock: Clock | None = None, **overrides: Any) -> DatabricksClient:
+        """A client of the scope with other settings, or another clock."""
+        client = self.scope.open(self.scope.config(**overrides), clock)
         self.scope.extra.append(client)
         return client
 
-    def counted(self) -> CountedConnections:
-        """Connections to the scope's lock store whose statements are counted; give them to `client`."""
-        return CountedConnections(self.scope.connect)
+    def counted(self, client: DatabricksClient) -> CountedConnections:
+        """Counts the statements of a client that has not locked yet."""
+        counted = CountedConnections(client.backend.connector())
+        client.backend.connect = counted
+        return counted
 
-    def connect(self) -> psycopg.Connection[Any]:
+    @contextmanager
+    def connection(self) -> Iterator[psycopg.Connection[Any]]:
         """A connection to the lock store as its administrator, in autocommit."""
-        connection = self.scope.connect()
-        connection.autocommit = True
-        return connection
+        with self.scope.driver.housekeeping() as connection:
+            yield connection
 
     def lock_table(self) -> str:
         """The scope's lock table, quoted, with its schema."""
@@ -106,24 +108,31 @@ class TestBed:
 
     def lock_rows(self) -> list[tuple[Any, ...]]:
         """The rows of the lock table; none when there is no table."""
-        with self.connect() as connection:
+        with self.connection() as connection:
             try:
                 return connection.execute(f"SELECT * FROM {self.lock_table()}".encode()).fetchall()
             except psycopg.errors.UndefinedTable:
                 return []
 
-    def end_lock_sessions(self) -> int:
-        """Ends every session that last spoke of the scope's lock table, as a suspended compute does.
+    def lose_reply(self, verb: str) -> int:
+        """The next statement `verb …` on the scope's lock table takes effect and goes unanswered; its id."""
+        match = f"^{verb} .*{self.scope.lock_schema}"
+        return int(self.control.call("lakebase_fault", what="drop_reply", match=match))
 
-        Returns how many there were.
-        """
-        with self.connect() as connection:
-            ended = connection.execute(
-                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-                " WHERE pid <> pg_backend_pid() AND position(%s in query) > 0",
-                [self.scope.lock_schema],
-            ).fetchone()
-        return int(ended[0]) if ended else 0
+    def lost_replies(self, fault_id: int) -> int:
+        """How many replies went lost."""
+        return int(self.control.call("lakebase_fault_counts", fault_id=fault_id)["done"])
+
+    def own_project(self) -> str:
+        """A Lakebase project of this scope alone, which can be suspended without disturbing others."""
+        project = f"own-{self.scope.lock_schema.replace('_', '-')}"
+        self.scope.driver.rest("POST", f"/api/2.0/postgres/projects?project_id={project}", {"spec": {}})
+        self.scope.own_project = project
+        return project
+
+    def suspend(self, project: str) -> None:
+        """Scales the project's compute to zero: all its sessions end, the next login wakes it."""
+        self.control.call("lakebase_suspend", project=project)
 
     def requests(self, since: int) -> list[LogEntry]:
         """The requests about this scope's volume after `since`, which `control.mark()` returned."""
@@ -132,9 +141,7 @@ class TestBed:
 
     def put_file(self, path: str, data: bytes) -> None:
         """Puts a file at `path` of the volume, past the backend."""
-        url = f"{self.scope.driver.options['host']}/api/2.0/fs/files{quote(f'{self.root}/{path}')}"
-        headers = {"Authorization": f"Bearer {self.scope.driver.options['token']}"}
-        requests.put(url, data=data, headers=headers, timeout=30).raise_for_status()
+        self.scope.driver.rest("PUT", f"/api/2.0/fs/files{quote(f'{self.root}/{path}')}", data)
 
     def principal(self, name: str, *privileges: str) -> str:
         """A principal with `privileges` on this volume (and those above it that they need); its token."""

@@ -206,6 +206,7 @@ class FileDriver:
                 "state.large",
                 "state.atomic-replace",
                 "workspaces",
+                "places",
                 "locking.holder-info",
                 "locking.force-unlock",
                 "locking.release-nonce",

@@ -74,6 +74,8 @@ class HttpDriver:
             "clients.process",
             "http",
         }
+        if "{scope}" in self.settings.address:
+            names.add("places")
         return Capabilities(names)
 
     def links(self) -> Mapping[str, Address]:

@@ -82,7 +82,7 @@ def causes(failure: BaseException) -> Iterator[BaseException]:
         if isinstance(item, BaseException) and id(item) not in seen:
             seen.add(id(item))
             yield item
-            queue += [*item.args, getattr(item, "reason", None)]
+            queue += [*item.args, getattr(item, "reason", None), item.__cause__, item.__context__]
 
 
 def reason(failure: BaseException) -> str:

@@ -120,6 +120,7 @@ class MemoryDriver:
                 "state.large",
                 "state.atomic-replace",
                 "workspaces",
+                "places",
                 "locking.holder-info",
                 "locking.force-unlock",
                 "locking.release-nonce",

@@ -42,6 +42,37 @@ def canonical(path: Path) -> str | None:
     return f"suites/{relative.as_posix()}" if relative.parts[0] in SUITES else None
 
 
+def chosen_files(paths: Sequence[str], suites: Sequence[str]) -> list[str]:
+    """What pytest is to collect: the files of the chosen suites, or the paths that the user gave. Of
+    these a folder of the suites stands for its files, so that the project's ini settings do not apply."""
+    chosen: list[str] = []
+    for path in paths or [str(suite_root())]:
+        folder = Path(path).resolve()
+        if folder == suite_root():
+            chosen += map(str, suite_files(suites))
+        elif folder.is_dir() and folder.parent == suite_root():
+            chosen += map(str, suite_files([folder.name]))
+        else:
+            chosen.append(path)
+    return chosen
+
+
+def narrowings(
+    paths: Sequence[str], suites: Sequence[str], requirements: Sequence[str], tier: str
+) -> Iterator[str]:
+    """Why a run is about less than all of the default suites; nothing when it is not."""
+    if not set(map(str, suite_files(suites))) <= set(chosen_files(paths, suites)):
+        shown = (path.partition("::") for path in paths)
+        names = [f"{canonical(Path(file).resolve()) or file}{sep}{rest}" for file, sep, rest in shown]
+        yield f"only {', '.join(names)} was run"
+    if not set(DEFAULT_SUITES) <= set(suites):
+        yield f"only suite {', '.join(suites)} was run"
+    if requirements:
+        yield f"only requirements {', '.join(requirements)} were run"
+    if tier == "smoke":
+        yield "only tier smoke was run"
+
+
 class SuiteModule(pytest.Module):
     """A module of a conformance suite. Imported under its installed name, so that there is one copy
     of it in the process and its assertions are rewritten; collects `test_*` functions only."""

@@ -7,6 +7,7 @@ import json
 import platform
 import secrets
 import signal
+import tempfile
 import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
@@ -65,21 +66,16 @@ class Controller:
         run_id = secrets.token_hex(3)
         begun = []
         for spec in self.specs:
-            try:
-                service, driver = services.start(spec, settings, self.stack, run.redactor)
-            except services.StartError as failure:
-                pytest.exit(str(failure), returncode=1)
+            service, driver = services.start(spec, settings, self.stack, run.redactor)
             begun.append((spec, service, driver))
-        try:
-            folder, self.remark = create(settings.report, run_id, started, cwd)
-        except FolderError as failure:
-            raise pytest.UsageError(str(failure)) from None
+        folder = self.make_folder(run_id, started, cwd)
         self.sent = {
             "settings": settings.to_json(),
             "services": [service.to_json() for _, service, _ in begun],
             "described": [self.describe(spec, service) for spec, service, _ in begun],
             "expectations": [asdict(entry) for entry in wanted],
             "secrets": sorted(run.redactor.values),
+            "directory": str(cwd),
             "folder": str(folder),
             "shown_folder": str(folder.relative_to(cwd) if folder.is_relative_to(cwd) else folder),
             "run": self.facts(run_id, started),
@@ -93,6 +89,15 @@ class Controller:
             run=self.sent["run"],
             backends=self.sent["described"],
         )
+
+    def make_folder(self, run_id: str, started: datetime.datetime, cwd: Path) -> Path:
+        if self.config.getoption("collectonly"):
+            return Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
+        try:
+            folder, self.remark = create(self.run.settings.report, run_id, started, cwd)
+        except FolderError as failure:
+            raise pytest.UsageError(str(failure)) from None
+        return folder
 
     def describe(self, spec: BackendSpec, service: services.Service) -> dict[str, Any]:
         """A backend as the report names it. `given` are the user's options, `options` all of them."""
@@ -222,9 +227,9 @@ class Controller:
         """Settles the exit code and writes the reports."""
         if self.log is None or self.config.getoption("collectonly"):
             return
-        if session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}:
-            if BAD.intersection(self.statuses.values()):
-                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        ended = session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}
+        if ended and BAD.intersection(self.statuses.values()):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
         elif session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
         finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

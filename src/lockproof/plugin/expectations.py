@@ -1,7 +1,7 @@
 """Expected failures: a TOML file that a backend's own repository keeps.
 
 ```
-[[expect.fail]]                              # runs and must fail; passing fails the run
+[[expect.fail]]                              # every test it covers runs and must fail
 test = "suites/locks/test_expiry.py::*"      # or: requirement = "LOCK-TTL-*"
 reason = "lease expiry is not implemented"
 issue = "https://example.org/issues/123"     # optional

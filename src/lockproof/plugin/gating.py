@@ -68,14 +68,19 @@ def without_backend(item: pytest.Item, backend: Backend) -> str:
 def in_scope(item: pytest.Item, settings: Settings) -> bool:
     """Whether the chosen tier and requirements ask for the test."""
     mark = item.get_closest_marker("tier")
-    first = mark.args[0] if mark else "default"
-    if TIERS.index(first) > TIERS.index(settings.tier):
+    return chosen(mark.args[0] if mark else "default", cited(item), settings)
+
+
+def chosen(tier: str, names: Sequence[str], settings: Settings) -> bool:
+    """Whether a test of that tier that cites those requirements is asked for."""
+    if TIERS.index(tier) > TIERS.index(settings.tier):
         return False
-    patterns = settings.req
-    return not patterns or any(matches(p, name) for p in patterns for name in cited(item))
+    return not settings.req or any(matches(pattern, name) for pattern in settings.req for name in names)
 
 
-def missing(items: Sequence[pytest.Item], args: Sequence[str], backends: Sequence[Backend]) -> list[Entry]:
+def missing(
+    items: Sequence[pytest.Item], args: Sequence[str], backends: Sequence[Backend], settings: Settings
+) -> list[Entry]:
     """Tests that the chosen suite files declare and that were not collected, as errors.
 
     Looks at files that were asked for as a whole; a file that fails to import is one of them.
@@ -94,10 +99,10 @@ def missing(items: Sequence[pytest.Item], args: Sequence[str], backends: Sequenc
             "requirements": [name for name in test.requirements if name in requirements()],
             "sentence": test.sentence,
             "state": "error",
-            "reason": f"{test.file} declares the test, but it was not collected",
+            "reason": f"{test.file} declares it, but it was not collected",
         }
         for test in declared_tests()
-        if test.file in whole and test.id not in seen
+        if test.file in whole and test.id not in seen and chosen(test.tier, test.requirements, settings)
         for backend in backends
     ]
 

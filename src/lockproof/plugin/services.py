@@ -20,10 +20,6 @@ from lockproof.report.redact import Redactor
 from lockproof.spec import capabilities
 
 
-class StartError(Exception):
-    """A backend could not be started; the message is one line for the user."""
-
-
 @dataclass(frozen=True)
 class Service:
     """One backend of a run as it was found by the controller. Plain data.
@@ -91,8 +87,8 @@ def start(
     spec: BackendSpec, settings: Settings, stack: ExitStack, redactor: Redactor
 ) -> tuple[Service, Driver]:
     """Starts what the backend shares between processes (stopped when `stack` closes) and asks the
-    driver what it is. Raises `pytest.UsageError` for options that the driver refuses, and
-    `StartError` when something cannot be started or reached."""
+    driver what it is. Raises `pytest.UsageError`, one line without secrets, for options that the
+    driver refuses and for whatever cannot be started or reached: then nothing can be collected."""
     if settings.postgres and hasattr(spec.factory(), "provision"):
         spec = BackendSpec(spec.id, spec.entry, {**spec.options, "postgres_dsn": settings.postgres})
     redactor.learn(spec.options)
@@ -108,7 +104,7 @@ def start(
         raise pytest.UsageError(f"backend {spec.id}: {redactor.text(_line(error))}") from error
     except Exception as error:
         reason = redactor.text(_line(error))
-        raise StartError(f"backend {spec.id} could not be started: {reason}") from error
+        raise pytest.UsageError(f"backend {spec.id} could not be started: {reason}") from error
     unknown = sorted(declared - set(capabilities()))
     if unknown:
         raise pytest.UsageError(f"backend {spec.id} declares unknown capabilities: {', '.join(unknown)}")

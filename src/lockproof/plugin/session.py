@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,15 @@ import pytest
 
 from lockproof.driver.api import Capabilities, Driver
 from lockproof.plugin import fixtures, gating, options
-from lockproof.plugin.collect import DEFAULT_SUITES, SUITES, SuiteModule, canonical, suite_files, suite_root
+from lockproof.plugin.collect import (
+    DEFAULT_SUITES,
+    SUITES,
+    SuiteModule,
+    canonical,
+    chosen_files,
+    narrowings,
+    suite_root,
+)
 from lockproof.plugin.expectations import Expectation, load_json, unmatched
 from lockproof.plugin.fixtures import Backend
 from lockproof.plugin.judge import failure, judge
@@ -59,43 +68,11 @@ class Session:
         self.shown_folder = ""
         self.entries: dict[str, gating.Entry] = {}
         self.out_of_scope = 0
-        self.narrowed = ""
         config.option.continue_on_collection_errors = True
-        self.choose_files()
-
-    def choose_files(self) -> None:
-        """The chosen suites' files, unless paths were given. A folder of the suites that is given
-        stands for its files, so that the host project's ini settings do not apply to it."""
-        config, settings = self.config, self.settings
+        paths = config.args if config.args_source is pytest.Config.ArgsSource.ARGS else []
         suites = settings.suite or DEFAULT_SUITES
-        narrowings = []
-        if config.args_source is not pytest.Config.ArgsSource.ARGS:
-            config.args = [str(path) for path in suite_files(suites)]
-        else:
-            expanded: list[str] = []
-            for arg in config.args:
-                folder = Path(arg).resolve()
-                if folder == suite_root():
-                    expanded += [str(path) for path in suite_files(suites)]
-                elif folder.is_dir() and folder.parent == suite_root():
-                    expanded += [str(path) for path in suite_files([folder.name])]
-                else:
-                    expanded.append(arg)
-            if not {str(path) for path in suite_files(suites)} <= set(expanded):
-                shown = [self.shown(arg) for arg in config.args]
-                narrowings.append(f"only {', '.join(shown)} was run")
-            config.args = expanded
-        if set(suites) < set(DEFAULT_SUITES):
-            narrowings.append(f"only suite {', '.join(suites)} was run")
-        if settings.req:
-            narrowings.append(f"only requirements {', '.join(settings.req)} were run")
-        if settings.tier == "smoke":
-            narrowings.append("only tier smoke was run")
-        self.narrowed = "; ".join(narrowings)
-
-    def shown(self, arg: str) -> str:
-        path, found, rest = arg.partition("::")
-        return f"{canonical(Path(path).resolve()) or path}{found}{rest}"
+        config.args = chosen_files(paths, suites)
+        self.narrowed = "; ".join(narrowings(paths, suites, settings.req, settings.tier))
 
     def receive(self, data: Mapping[str, Any], drivers: Sequence[Driver] = ()) -> None:
         """Takes over what the controller found out; in the controller's own process with its drivers."""
@@ -106,6 +83,8 @@ class Session:
         self.described = {described["id"]: described for described in data["described"]}
         self.expectations = load_json(data["expectations"])
         self.redactor.values.update(data["secrets"])
+        if data["directory"] not in sys.path and any(s.id.startswith("py:") for s in services):
+            sys.path.insert(0, data["directory"])  # as `resolve` does in the controller
         ready = dict(zip((service.id for service in services), drivers, strict=False))
         self.backends = [self.backend(service, ready.get(service.id)) for service in services]
 
@@ -152,7 +131,7 @@ class Session:
             else:
                 dropped.append(item)
         self.out_of_scope = len(dropped)
-        for lost in gating.missing(items, self.config.args, self.backends):
+        for lost in gating.missing(items, self.config.args, self.backends, self.settings):
             self.entries[lost["id"]] = lost
         if dropped:
             items[:] = kept
@@ -224,8 +203,8 @@ class Session:
         elif result["failure"] is not None and report.failed:
             lines = card({**entry, **result}, self.run, self.described[entry["backend"]], self.shown_folder)
             short = item.getparent(SuiteModule) is not None and self.config.getoption("tbstyle") == "auto"
-            trace = "" if short else self.redactor.text(report.longreprtext) + "\n\n"
-            report.longrepr = trace + "\n".join(lines)
+            trace = [] if short else ["", self.redactor.text(report.longreprtext)]
+            report.longrepr = "\n".join([*lines, *trace])
         elif result["status"] == "xpass":
             report.longrepr = result["reason"]
         elif report.failed and report.longrepr is not None:

@@ -74,6 +74,10 @@ def summary(reporter: Any, report: Mapping[str, Any], manifest: Mapping[str, Any
         reporter.write_line("no test of a backend was collected: a usage error (exit code 4)")
     for backend in report["backends"]:
         reporter.write_line(f"{backend['id']}: {counts_line(backend)}")
+        unseen = [r for r in backend["results"] if r["status"] != "pass" and r["failure"] is None]
+        reasons = Counter((r["status"], r["reason"]) for r in unseen)
+        for (status, reason), count in reasons.most_common(LISTED):
+            reporter.write_line(f"  {count:>4} {status}: {reason}")
         unmet = [r for r in backend["requirements"] if r["status"] not in QUIET]
         for rolled in unmet[: 2 * LISTED]:
             reporter.write_line(f"  {rolled['status']:<8} {rolled['level']:<6} {rolled['id']}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,11 @@ def publish(events: Sequence[Mapping[str, Any]], folder: Path, shown: str) -> di
     (folder / "report.md").write_text(page, encoding="utf-8")
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary:
-        with Path(summary).open("a", encoding="utf-8") as target:
-            target.write(page)
+        try:
+            with Path(summary).open("a", encoding="utf-8") as target:
+                target.write(page)
+        except OSError as failure:
+            warnings.warn(f"GITHUB_STEP_SUMMARY cannot be written: {failure.strerror}", stacklevel=2)
     return report
 
 

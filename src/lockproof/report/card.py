@@ -41,11 +41,11 @@ def repeat(run: Mapping[str, Any], backend: Mapping[str, Any], test: str) -> str
 def card(
     result: Mapping[str, Any], run: Mapping[str, Any], backend: Mapping[str, Any], folder: str
 ) -> list[str]:
-    """The lines of the card of a result that has a failure."""
+    """The lines of the card of a result that has a failure; the first one is a headline."""
     failure = result["failure"]
-    lines = [f"{backend['id']} ({backend['target']}): {result['status']}  {result['id']}"]
-    if result["reason"]:
-        lines.append(f"  reason    {result['reason']}")
+    gist = next((line for line in (result["reason"], *failure["observed"].splitlines()) if line), "")
+    headline = (f"{backend['id']} ({backend['target']}) {result['status']}:", *result["requirements"], gist)
+    lines = [" ".join(part for part in headline if part), f"  {'test':<8}  {result['id']}"]
     for name in result["requirements"]:
         demanded = requirements()[name]
         lines.append(f"  {name} ({demanded.level})  {demanded.text}")

@@ -9,6 +9,7 @@ from lockproof.report.card import card
 from lockproof.report.status import BAD, STATUSES
 from lockproof.spec import requirements
 
+FENCE = "````"  # longer than any that a test's message is likely to hold
 MARKS = {"pass": "✔", "fail": "✘", "xpass": "✘", "xfail": "✘", "error": "!", "unknown": "?", "flaky": "~"}
 
 
@@ -49,9 +50,9 @@ def markdown(report: Mapping[str, Any], folder: str) -> str:
         f"Suite {report['suite']['version']}, tier {run['tier']}, seed {run['seed']}, "
         f"started {run['started']}, Python {run['python']} on {run['platform']}.",
         "",
-        "```",
+        FENCE,
         " ".join(run["argv"]),
-        "```",
+        FENCE,
     ]
     for backend in report["backends"]:
         lines += ["", *_backend(backend, run, folder)]
@@ -76,8 +77,8 @@ def _backend(backend: Mapping[str, Any], run: Mapping[str, Any], folder: str) ->
         lines.append(f"- Switched off: {', '.join(backend['capabilities']['disabled'])}")
     failed = [r for r in backend["results"] if r["failure"] and r["status"] in {*BAD, "xfail", "flaky"}]
     for result in failed:
-        lines += ["", f"### {result['status']}: {result['summary'] or result['test']}", "", "```"]
-        lines += [*card(result, run, backend, folder), "```"]
+        lines += ["", f"### {result['status']}: {result['summary'] or result['test']}", "", FENCE]
+        lines += [*card(result, run, backend, folder), FENCE]
     others = [r for r in backend["results"] if r["status"] != "pass" and r not in failed]
     if others:
         lines += ["", "| test | status | reason |", "|---|---|---|"]

@@ -15,12 +15,9 @@ SHORT = 48
 def relevant(history: History, witness: Sequence[int] = ()) -> list[str]:
     """The operations that have an event in `witness`, else the last ones of the history."""
     operations = list(history.operations())
-    if witness:
-        wanted = set(witness)
-        operations = [o for o in operations if o.invoke.i in wanted or (o.outcome and o.outcome.i in wanted)]
-    else:
-        operations = operations[-LAST:]
-    return [describe(operation, history.names) for operation in operations]
+    wanted = set(witness)
+    named = [o for o in operations if o.invoke.i in wanted or (o.outcome and o.outcome.i in wanted)]
+    return [describe(operation, history.names) for operation in named or operations[-LAST:]]
 
 
 def describe(operation: Operation, names: Mapping[int, str]) -> str:

@@ -15,7 +15,7 @@ _QUERY = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s?'\"<>]+)\?[^\s'\"<>)]+", re.I)
 _BEARER = re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.I)
 _DATABRICKS = re.compile(r"\b(dapi|dose|dkea)[0-9a-f]{16,}\b")
 _ASSIGNED = re.compile(
-    r"\b([\w-]*(?:password|passwd|secret|access_token|api_key))(\s*[=:]\s*)(?!\s)[^\s,;'\"]+", re.I
+    r"\b([\w-]*(?:password|passwd|secret|access_token|api_key))([\"']?\s*[=:]\s*[\"']?)[^\s,;'\"]+", re.I
 )
 
 

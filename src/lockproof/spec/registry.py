@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any, Literal
 
 Level = Literal["MUST", "SHOULD", "MAY"]
@@ -44,12 +45,16 @@ def capabilities() -> Mapping[str, str]:
 
 @cache
 def requirements() -> Mapping[str, Requirement]:
-    """Every requirement by id, in the order of ids.
+    """Every requirement by id, in the order of ids."""
+    return read_requirements(files("lockproof.spec").joinpath("requirements"))
+
+
+def read_requirements(folder: Traversable) -> Mapping[str, Requirement]:
+    """The requirements of all TOML files in `folder`, by id, in the order of ids.
 
     Raises `ValueError` naming the file and id of an entry that is incomplete or given twice.
     """
     found: dict[str, Requirement] = {}
-    folder = files("lockproof.spec").joinpath("requirements")
     for resource in sorted(folder.iterdir(), key=lambda entry: entry.name):
         if not resource.name.endswith(".toml"):
             continue

@@ -45,7 +45,7 @@ def describe(data: bytes) -> dict[str, Any]:
         return record
     try:
         state = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return record
     if isinstance(state, dict):
         record["serial"] = state.get("serial")

@@ -153,6 +153,10 @@ class GatewayApp:
                 repeat = lock_id is not None and self.memory.is_repeated_write(workspace, lock_id, md5)
                 if not repeat or client.get() != data:
                     raise
+            except BackendError as error:
+                if not error.definite:
+                    self.memory.written(workspace, lock_id, md5)
+                raise
             self.memory.written(workspace, lock_id, md5)
 
         async with self.order(workspace):
@@ -193,12 +197,18 @@ class GatewayApp:
                 elif holder is None or holder.ID != info.ID:
                     if not refused.definite:
                         raise
+                    self.tell_holder(workspace, holder)
                     raise StateLocked(holder=holder) from refused
             self.memory.lock_granted(workspace, info.ID)
 
         async with self.order(workspace, info.ID):
             await self.call(lock)
         return replies.lock_info(200, info)
+
+    def tell_holder(self, workspace: str, holder: LockInfo | None) -> None:
+        """Logs who holds the lock, once: terraform up to 1.11 shows the asker's own lock info instead."""
+        if holder is not None and self.memory.is_news(workspace, holder.ID):
+            log.warning("workspace %r: %s", workspace, StateLocked(holder=holder))
 
     async def unlock(self, request: Request, workspace: str, client: StateClient) -> Response:
         """Releases the lock of the id in the body: 200, or 409 where it does not hold the lock.

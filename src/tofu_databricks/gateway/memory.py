@@ -22,11 +22,12 @@ ANY_ID = ""
 @dataclass
 class WorkspaceMemory:
     """One workspace: ids granted here, ids released here with the digest of the request that did it,
-    both oldest first, and the last write accepted as lock id and MD5."""
+    both oldest first, the last write accepted as lock id and MD5, the last holder that was told."""
 
     granted: OrderedDict[str, bytes] = field(default_factory=OrderedDict)
     released: OrderedDict[str, bytes] = field(default_factory=OrderedDict)
     write: tuple[str, bytes] | None = None
+    holder: str = ""
 
 
 class Memory:
@@ -66,8 +67,16 @@ class Memory:
         with self.mutex:
             return self._of(workspace).released.get(lock_id) == hashlib.sha256(body).digest()
 
+    def is_news(self, workspace: str, holder: str) -> bool:
+        """Whether another holder, or none, was told before."""
+        with self.mutex:
+            memory = self._of(workspace)
+            news = memory.holder != holder
+            memory.holder = holder
+            return news
+
     def written(self, workspace: str, lock_id: str | None, md5: bytes) -> None:
-        """A write was accepted."""
+        """A write was accepted, or may have been."""
         with self.mutex:
             self._of(workspace).write = None if lock_id is None else (lock_id, md5)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import socket
 import threading
 from pathlib import Path
@@ -73,14 +74,24 @@ class Gateway:
         finally:
             self.app.close()
 
+    def request_stop(self) -> None:
+        """Makes `run` return once the requests in flight are complete; at once when called before it."""
+        self.server.should_exit = True
+
     def stop(self) -> None:
         """Stops taking requests, completes those in flight, ends the thread."""
-        self.server.should_exit = True
+        self.request_stop()
         self.thread.join()
         self.socket.close()
 
     def __enter__(self) -> Self:
-        self.thread.start()
+        # Its threads take no signals: one that arrives there would not wake the main thread, whose work
+        # it is to handle it, and would end the process where no handler is set yet.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            self.thread.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         self.server.ready.wait()
         return self
 

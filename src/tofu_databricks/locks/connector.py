@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
 import psycopg
+import requests.utils
 
 from tofu_databricks.config import Config
 from tofu_databricks.errors import (
@@ -175,7 +176,9 @@ class LakebaseConnector:
         if config.ca_certificate:
             authorities["sslrootcert"] = config.ca_certificate
         elif config.lakebase_sslmode in {"verify-ca", "verify-full"}:
-            authorities["sslrootcert"] = "system"
+            authorities["sslrootcert"] = (
+                requests.utils.DEFAULT_CA_BUNDLE_PATH
+            )  # those that the workspace is trusted by
         return BoundedConnection.connect(
             host=host,
             port=config.lakebase_port,

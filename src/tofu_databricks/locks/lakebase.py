@@ -20,7 +20,7 @@ import psycopg
 from psycopg import errors as pg
 from psycopg import sql
 from psycopg.pq import TransactionStatus
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential, wait_random
 
 from tofu_databricks.errors import (
     BackendError,
@@ -165,12 +165,7 @@ class LakebaseLocks:
         try:
             return self._retried(attempt)
         except _TableMissing:
-            if not self.create_table:
-                raise LockTableMissing(
-                    f"the lock table {self.schema}.{self.table} is missing and create_lock_table is off; "
-                    f"create it with: {self.ddl()}"
-                ) from None
-        self.prepare()
+            self.prepare()
         return self._retried(attempt)
 
     def _retried(self, attempt: Callable[[psycopg.Connection[Any], bool], T]) -> T:
@@ -181,7 +176,7 @@ class LakebaseLocks:
         lost = False
         tries = Retrying(
             stop=stop_after_attempt(ATTEMPTS),
-            wait=wait_exponential_jitter(initial=0.25, max=4, jitter=0.25),
+            wait=wait_exponential(multiplier=0.25, max=4) + wait_random(0, 0.25),
             retry=retry_if_exception_type(_Interrupted),
             sleep=self.clock.sleep,
             reraise=True,
@@ -211,10 +206,16 @@ class LakebaseLocks:
     def _create(self, connection: psycopg.Connection[Any]) -> None:
         for _ in range(CREATIONS):
             try:
-                self.checkpoint("lock.create")
+                self.checkpoint("lock.look")
                 schema, table = connection.execute(self._statements.look).fetchone() or (None, None)
                 if table:
                     return
+                if not self.create_table:
+                    raise LockTableMissing(
+                        f"the lock table {self.schema}.{self.table} is missing and create_lock_table is off; "
+                        f"create it with: {self.ddl()}"
+                    )
+                self.checkpoint("lock.create")
                 connection.execute(
                     self._statements.create_table.encode()
                     if schema
@@ -346,7 +347,7 @@ class _Statements(NamedTuple):
                 " GRANT SELECT ON {table} TO PUBLIC;"
             ),
             grant=text(
-                "GRANT USAGE ON SCHEMA {schema} TO ROLE; GRANT SELECT, INSERT, DELETE ON {table} TO ROLE;"
+                "GRANT USAGE ON SCHEMA {schema} TO PUBLIC; GRANT SELECT, INSERT, DELETE ON {table} TO"
             ),
         )
 

@@ -1,0 +1,184 @@
+"""Credentials: the real SDK against the fake workspace, in process."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lockproof.fakes.databricks import FakeWorkspace
+from lockproof.fakes.databricks.inprocess import activate
+from tofu_databricks.auth import Credentials
+from tofu_databricks.config import Config
+from tofu_databricks.errors import BackendError, ConfigError, Unauthenticated, Unavailable
+
+SECRET = "dapi-very-secret"
+
+
+@pytest.fixture
+def workspace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeWorkspace]:
+    """A fake workspace, and an environment without settings of the machine's owner."""
+    for name in [name for name in os.environ if name.startswith(("DATABRICKS_", "ARM_", "GOOGLE_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("DATABRICKS_CONFIG_FILE", str(tmp_path / "databrickscfg"))
+    monkeypatch.setenv("PATH", str(tmp_path))  # no `databricks` or `az` program that could log in
+    with activate(FakeWorkspace()) as found:
+        yield found
+
+
+def credentials(workspace: FakeWorkspace | None, deadline: float = 30.0, **settings: Any) -> Credentials:
+    place = {"catalog": "c", "schema": "s", "volume": "v", "key": "k"}
+    locks = {"lock_backend": "lakebase", "lakebase_project": "p"}
+    host = {"host": workspace.url} if workspace else {}
+    return Credentials(Config.load({**place, **locks, **host, **settings}, environ={}), deadline=deadline)
+
+
+def failure_of(subject: Credentials) -> BackendError:
+    with pytest.raises(BackendError) as caught:
+        subject.headers()
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value).replace("client_secret", "")
+    return caught.value
+
+
+def test_explicit_token_and_host_reach_no_network(workspace: FakeWorkspace) -> None:
+    """Nothing is looked up where nothing is open."""
+    subject = credentials(workspace, token=SECRET)
+    assert subject.headers() == {"Authorization": f"Bearer {SECRET}"}
+    assert subject.host() == workspace.url
+    assert workspace.log.count == 0
+
+
+def test_service_principal_gets_a_token(workspace: FakeWorkspace) -> None:
+    """client_id and client_secret are exchanged once, and the token is used again."""
+    client = workspace.directory.create_client(workspace.create_principal("robot", service=True))
+    subject = credentials(workspace, client_id=client.client_id, client_secret=client.secret)
+    first = subject.headers()
+    assert first["Authorization"].startswith("Bearer ey")
+    assert subject.headers() == first
+    assert len(workspace.log.select(path="/oidc/v1/token")) == 1
+
+
+def test_wrong_secret_is_unauthenticated(workspace: FakeWorkspace) -> None:
+    """What the token endpoint says is in the error, the secret is not."""
+    client = workspace.directory.create_client(workspace.create_principal("robot", service=True))
+    subject = credentials(workspace, client_id=client.client_id, client_secret="a-wrong-secret")
+    error = failure_of(subject)
+    assert type(error) is Unauthenticated
+    assert "invalid_client" in str(error)
+
+
+def test_environment_and_profile_are_resolved(
+    workspace: FakeWorkspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Host and token come from a profile, and from variables before it."""
+    (tmp_path / "databrickscfg").write_text(f"[DEFAULT]\nhost = {workspace.url}\ntoken = from-file\n")
+    assert credentials(None).headers() == {"Authorization": "Bearer from-file"}
+    monkeypatch.setenv("DATABRICKS_TOKEN", "from-env")
+    monkeypatch.setenv("DATABRICKS_HOST", f"{workspace.url}/")
+    subject = credentials(None)
+    assert subject.headers() == {"Authorization": "Bearer from-env"}
+    assert subject.host() == workspace.url
+
+
+def test_explicit_token_wins_over_ambient_oauth(
+    workspace: FakeWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the host left open, too, the SDK does not call it "more than one authorization method"."""
+    monkeypatch.setenv("DATABRICKS_CLIENT_ID", "i")
+    monkeypatch.setenv("DATABRICKS_CLIENT_SECRET", "s")
+    monkeypatch.setenv("DATABRICKS_HOST", workspace.url)
+    assert credentials(None, token=SECRET).headers() == {"Authorization": f"Bearer {SECRET}"}
+
+
+def test_contradictory_environment_is_explained(
+    workspace: FakeWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two ways to log in, none of them explicit: the error says to choose."""
+    monkeypatch.setenv("DATABRICKS_TOKEN", SECRET)
+    monkeypatch.setenv("DATABRICKS_CLIENT_ID", "i")
+    monkeypatch.setenv("DATABRICKS_CLIENT_SECRET", "s")
+    error = failure_of(credentials(workspace))
+    assert type(error) is ConfigError
+    assert "unset one of them" in str(error)
+
+
+def test_no_credentials_say_what_to_set(workspace: FakeWorkspace) -> None:
+    """Nothing found anywhere is a matter of configuration."""
+    error = failure_of(credentials(workspace))
+    assert type(error) is ConfigError
+    assert "no credentials: set token" in str(error)
+
+
+def test_missing_profile_is_named(workspace: FakeWorkspace, tmp_path: Path) -> None:
+    """A profile that is not in the file is named."""
+    (tmp_path / "databrickscfg").write_text("[DEFAULT]\nhost = x\n")
+    error = failure_of(credentials(workspace, profile="team"))
+    assert type(error) is ConfigError
+    assert "has no team profile" in str(error)
+
+
+def test_missing_host_is_named(workspace: FakeWorkspace) -> None:
+    """A token alone is not enough."""
+    subject = credentials(None, token=SECRET)
+    with pytest.raises(ConfigError, match="host is missing"):
+        subject.host()
+
+
+def test_host_without_a_token_endpoint_is_told(workspace: FakeWorkspace) -> None:
+    """An address that is no workspace, for OAuth, is not a wrong secret."""
+    workspace.add_fault(path="/.well-known/*", status=404, times=None)
+    workspace.add_fault(path="/oidc/*", status=404, times=None)
+    error = failure_of(credentials(workspace, client_id="i", client_secret="s"))
+    assert type(error) is Unavailable
+    assert "does not say where it issues tokens" in str(error)
+
+
+def test_login_that_hangs_is_given_up(workspace: FakeWorkspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK waits for an answer without a bound; we do not."""
+    client = workspace.directory.create_client(workspace.create_principal("robot", service=True))
+    held = workspace.add_fault(path="/oidc/v1/token", hold=True)
+    subject = credentials(workspace, deadline=1.0, client_id=client.client_id, client_secret=client.secret)
+    try:
+        error = failure_of(subject)
+    finally:
+        held.released.set()
+    assert type(error) is Unavailable
+    assert "did not finish within 1 s" in str(error)
+
+
+def test_unreachable_login_is_unavailable(workspace: FakeWorkspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token endpoint that drops the connection is an outage, not a wrong secret."""
+    client = workspace.directory.create_client(workspace.create_principal("robot", service=True))
+    workspace.add_fault(path="/oidc/v1/token", drop=True, times=None)
+    subject = credentials(workspace, client_id=client.client_id, client_secret=client.secret)
+    error = failure_of(subject)
+    assert type(error) is Unavailable
+    assert "cannot reach the service that issues credentials" in str(error)
+
+
+def test_threads_share_one_resolution(workspace: FakeWorkspace) -> None:
+    """Many first users at once look the workspace up once."""
+    client = workspace.directory.create_client(workspace.create_principal("robot", service=True))
+    subject = credentials(workspace, client_id=client.client_id, client_secret=client.secret)
+    found: list[str] = []
+    threads = [threading.Thread(target=lambda: found.append(subject.host())) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert found == [workspace.url] * 8
+    assert len(workspace.log.select(path="/.well-known/databricks-config")) == 1
+
+
+def test_failed_resolution_is_tried_again(workspace: FakeWorkspace, tmp_path: Path) -> None:
+    """A backend that lives long recovers when the credentials are put right."""
+    subject = credentials(workspace)
+    failure_of(subject)
+    (tmp_path / "databrickscfg").write_text(f"[DEFAULT]\nhost = {workspace.url}\ntoken = later\n")
+    subject.config = credentials(None).config
+    assert subject.headers() == {"Authorization": "Bearer later"}
