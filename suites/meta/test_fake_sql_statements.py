@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import requests
+from arro3.io import read_ipc_stream
 from databricks.sdk.service.sql import (
     Disposition,
     ExecuteStatementRequestOnWaitTimeout,
@@ -323,3 +324,18 @@ def test_results_live_for_an_hour_and_are_the_callers_own(sql: Sql) -> None:
     assert sql.bed.http("GET", path, token=token).status_code == 404
     sql.control.advance_clock(3601)
     assert sql.bed.http("GET", path).status_code == 404
+
+
+def test_arrow_streams_hold_typed_columns(sql: Sql) -> None:
+    """ARROW_STREAM behind a link is an Arrow IPC stream with the result's types and rows."""
+    answer = sql.send(
+        "SELECT * FROM (VALUES ('a', 1), ('b', 2)) AS v(x, n) ORDER BY n",
+        disposition="EXTERNAL_LINKS",
+        format="ARROW_STREAM",
+    )
+    (link,) = answer.body["result"]["external_links"]
+    found = requests.get(link["external_link"], timeout=30)
+    table = read_ipc_stream(io.BytesIO(found.content)).read_all()
+    assert table.column("n").to_pylist() == [1, 2]
+    assert table.column("x").to_pylist() == ["a", "b"]
+    assert answer.body["manifest"]["total_row_count"] == 2
