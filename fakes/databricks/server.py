@@ -160,6 +160,7 @@ class _Listener:
     """One uvicorn server on a socket that is bound at once, so that its port is known before it starts."""
 
     def __init__(self, application: Application, host: str, port: int) -> None:
+        self.application = application
         self.socket = socket.create_server((host, port), backlog=256)
         bound = self.socket.getsockname()[1]
         self.url = f"http://{host}:{bound}"
@@ -198,6 +199,7 @@ class _Listener:
     def join(self) -> None:
         if self.thread.is_alive():
             self.thread.join(START_SECONDS)
+        self.application.workers.shutdown(wait=False)
         self.socket.close()
 
 

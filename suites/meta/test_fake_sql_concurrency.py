@@ -61,6 +61,7 @@ def test_many_racing_acquirers_have_one_winner(sql: Sql) -> None:
     for answer in answers:
         if answer.state == "FAILED":
             assert answer.sql_state == "2D521"
+            assert answer.error_class == "DELTA_CONCURRENT_APPEND.ROW_LEVEL_CHANGES"
             assert re.search(r"A concurrent UPDATE .* table main\.default\.locks .*version 2", answer.message)
     (winner,) = [number for number, state in enumerate(states) if state == "SUCCEEDED"]
     assert sql.run("SELECT holder FROM locks WHERE k = 'a'") == [[f"w{winner}"]]
