@@ -137,7 +137,7 @@ class FakeServer:
 
     def close(self) -> None:
         """Lets held requests go, ends all connections and the threads."""
-        self.workspace.faults.remove()
+        self.workspace.release_all()
         for listener in self._listeners:
             listener.stop()
         for listener in self._listeners:

@@ -157,6 +157,12 @@ class FakeWorkspace:
                 self._sql = SqlService(self, self.storage_root)
             return self._sql
 
+    def release_all(self) -> None:
+        """Removes all faults and holds, and lets the requests and statements go that wait at them."""
+        self.faults.remove()
+        if self._sql is not None:
+            self._sql.statements.checkpoints.release()
+
     # --- answering ---
 
     def handle(self, request: Request) -> Response:

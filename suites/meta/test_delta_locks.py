@@ -290,3 +290,20 @@ def test_many_waiters_need_few_statements(locks: Locks) -> None:
     found = together(*(lambda mine=mine: locks.store().acquire(KEY, mine) for mine in claims))
     assert sum(isinstance(result, str) for result in found) == 1
     assert len(locks.statements(mark)) < 3 * len(claims)
+
+
+def test_claim_that_nobody_can_follow_is_not_definite(locks: Locks) -> None:
+    """A claim that still runs when its state can no longer be asked for may yet take the lock."""
+    store, mine = locks.store(), info("ann")
+    store.prepare()
+    locks.control.freeze_clock()
+    hold = locks.control.hold_statements("snapshot", contains="UPDATE")
+    locks.control.add_fault(method="GET", path=f"{STATEMENTS}/*", status=403)
+
+    def give_up() -> None:
+        locks.control.await_statements(hold)
+        locks.control.advance_clock(60)
+
+    found, _ = together(lambda: store.acquire(KEY, mine), give_up)
+    assert isinstance(found, PermissionDenied)
+    assert not found.definite

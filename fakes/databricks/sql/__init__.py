@@ -1,7 +1,7 @@
 """SQL warehouses on a real Delta engine.
 
-A statement is parsed by `sqlglot` (`parsing`), planned as one SELECT at its snapshot (`planner`, `reads`), and
-evaluated by DataFusion inside of `deltalake`; what it changes goes past the commit arbiter (`arbiter`,
+A statement is parsed by `sqlglot` (`parsing`), planned as one SELECT at its snapshot (`planner`, `reads`),
+and evaluated by DataFusion inside of `deltalake`; what it changes goes past the commit arbiter (`arbiter`,
 CONFLICTS.md) and is written by `deltalake`'s append, MERGE, OPTIMIZE or ALTER as one commit of a Delta log on
 disk (`engine`, `tables`). Around that: `service`, `statements`, `results`, `warehouses`, `checkpoints`, and
 `steering` for tests. corpus.toml is the SQL that it is known to run.
