@@ -186,7 +186,7 @@ class CountingTransport(Transport):
     retried_statuses = RETRIED | {429}
 
 
-@register.breaks("DBX-RETRY-003")
+@register.breaks("DBX-RETRY-003", "DBX-FENCE-002")
 class CountsThrottling(Broken):
     """Throttling is an outage like others: three retries, and an error that does not say what it was."""
 
@@ -213,7 +213,7 @@ class CertainTransport(Transport):
             raise
 
 
-@register.breaks("DBX-RETRY-005")
+@register.breaks("DBX-RETRY-005", "DBX-FENCE-002")
 class ClaimsToHaveFailed(Broken):
     """A write of which nobody knows is reported as failed."""
 

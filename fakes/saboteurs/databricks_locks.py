@@ -70,6 +70,8 @@ TOGETHER = threading.Barrier(8)
 
 class RacyLocks(LakebaseLocks):
     def _create(self, connection: psycopg.Connection[Any]) -> None:
+        if not self.create_table:
+            return super()._create(connection)
         schema, table = connection.execute(self._statements.look).fetchone() or (None, None)
         try:
             TOGETHER.wait(0.2)  # whoever looks at the same moment sees the same
@@ -79,9 +81,10 @@ class RacyLocks(LakebaseLocks):
             connection.execute(self._statements.create_schema.encode())
         if not table:
             connection.execute(self._statements.create_table.encode())
+        return None
 
 
-@register.breaks("DBX-LOCK-002")
+@register.breaks("DBX-LOCK-002", "DBX-LOCK-001")
 class CreatesWithoutCare(LockBroken):
     """Who creates the lock table at the same time as another fails."""
 
@@ -178,7 +181,7 @@ class KeylessLocks(LakebaseLocks):
         return self._run(attempt)
 
 
-@register.breaks("DBX-LOCK-005")
+@register.breaks("DBX-LOCK-005", "DBX-LOCK-001")
 class LocksWithoutKey(LockBroken):
     """The lock table has no enforced key, and a lock is inserted where none is seen."""
 

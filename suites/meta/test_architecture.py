@@ -90,8 +90,19 @@ def test_suites_neither_sleep_nor_skip_from_a_body() -> None:
 
 
 def test_every_test_asserts_or_expects_an_error() -> None:
-    """No test passes by doing nothing: each holds an assert, `raises`, or a helper that judges."""
-    judges = ("assert", "raises", "check", "judge", "expect", "refused", "require")
+    """No test passes by doing nothing: each holds an assert, `raises`, or a helper that fails the test."""
+    judges = (
+        "assert",
+        "raises",
+        "check",
+        "judge",
+        "expect",
+        "refused",
+        "require",
+        "take(",
+        "eventually(",
+        "connect(",
+    )
     offences = []
     for path in sorted((TOP / "suites").rglob("test_*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -134,19 +135,50 @@ def test_an_interrupt_reaches_the_commands_children() -> None:
         assert (process.returncode, output) == (0, "child\n")
 
 
-def test_on_a_terminal_the_command_has_it() -> None:
-    """On a terminal the command is in the foreground: it reads, and Ctrl-C reaches it alone."""
+def on_terminal(script: str) -> tuple[int, int]:
+    """A shell script under exec on a terminal of its own: process and terminal."""
     pid, terminal = os.forkpty()
     if pid == 0:  # pragma: no cover - the other process
-        script = "trap 'echo got it; exit 5' INT; read line; echo read $line; while :; do sleep 0.05; done"
         command = [sys.executable, "-m", "tofu_databricks.cli", "exec", "--", "sh", "-c", script]
         os.execve(sys.executable, command, {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **SETTINGS})
+    return pid, terminal
+
+
+def state_of(pid: int) -> int:
+    """The next change of a process's state as `waitpid` gives it."""
+    for _ in range(int(DEADLINE / 0.02)):
+        changed, status = os.waitpid(pid, os.WUNTRACED | os.WNOHANG)
+        if changed:
+            return status
+        threading.Event().wait(0.02)
+    raise AssertionError("the process neither stopped nor ended")
+
+
+def test_on_a_terminal_the_command_has_it() -> None:
+    """On a terminal the command is in the foreground: it reads, and Ctrl-C reaches it alone."""
+    loop = "while :; do sleep 0.05; done"
+    pid, terminal = on_terminal(f"trap 'echo got it; exit 5' INT; read line; echo read $line; {loop}")
     try:
         os.write(terminal, b"hello\n")
         assert "read hello" in read_until(terminal, "read hello")
         os.write(terminal, b"\x03")
         assert "got it" in read_until(terminal, "got it")
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
+        assert os.waitstatus_to_exitcode(state_of(pid)) == 5
+    finally:
+        os.close(terminal)
+
+
+def test_on_a_terminal_the_command_can_be_stopped_and_continued() -> None:
+    """Ctrl-Z stops the command and exec with it; continued, the command has the terminal again."""
+    pid, terminal = on_terminal("echo ready; read line; echo read $line; exit 6")
+    try:
+        read_until(terminal, "ready")
+        os.write(terminal, b"\x1a")
+        assert os.WIFSTOPPED(state_of(pid))
+        os.kill(pid, signal.SIGCONT)
+        os.write(terminal, b"again\n")
+        assert "read again" in read_until(terminal, "read again")
+        assert os.waitstatus_to_exitcode(state_of(pid)) == 6
     finally:
         os.close(terminal)
 

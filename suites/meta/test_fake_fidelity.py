@@ -110,13 +110,19 @@ def test_bad_switch_is_refused(fake: Bed, switches: dict[str, Any], message: str
     assert fake.control.fidelity() == before
 
 
-def test_clock_stands_still_moves_on_and_runs_again() -> None:
+def test_clock_stands_still_moves_on_and_runs_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A frozen clock moves by steps only; resumed, it goes on from there; it never goes back."""
+    real = 1_000_000.0
+    monkeypatch.setattr("lockproof.fakes.databricks.clock.time.time", lambda: real)
     clock = VirtualClock()
-    start = clock.freeze()
-    assert clock.time() == start
-    assert clock.advance(3600) == start + 3600 == clock.time()
-    assert start + 3600 <= clock.resume() < start + 3660
+    assert clock.time() == 1_000_000
+    assert clock.freeze() == 1_000_000
+    real += 500
+    assert clock.freeze() == clock.time() == 1_000_000
+    assert clock.advance(3600) == 1_003_600 == clock.time()
+    assert clock.resume() == 1_003_600
+    real += 10
+    assert clock.resume() == clock.time() == 1_003_610
     with pytest.raises(ValueError, match="only moves forward"):
         clock.advance(-1)
 

@@ -77,7 +77,7 @@ def test_printed_settings_are_enough_and_nothing_is_left_running(
         client.unlock(lock_id)
         backend.close()
         control = FakeControl(settings["DATABRICKS_HOST"])
-        assert control.files("main.default.tofu") == {"terraform.tfstate": 13}
+        assert control.files("main.default.tofu")["terraform.tfstate"] == 13
         assert control.unknown_routes() == []
         with psycopg.connect(settings["LOCKPROOF_POSTGRES"]) as connection:
             assert connection.execute("SELECT 1").fetchone() == (1,)

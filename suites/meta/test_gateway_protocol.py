@@ -207,6 +207,13 @@ def test_a_wrong_or_malformed_digest_is_400(bed: Bed, method: str, digest: str) 
     assert not bed.backend.locks
 
 
+def test_a_digest_with_something_more_is_400(bed: Bed) -> None:
+    """The right digest with a letter too many is none."""
+    right = md5_of(STATE)["Content-MD5"]
+    assert bed.wire.send("POST", STATE, headers={"Content-MD5": right + "!"}).status_code == 400
+    assert bed.wire.send("POST", STATE, headers={"Content-MD5": right}).status_code == 200
+
+
 def test_a_state_above_the_limit_is_413() -> None:
     """A state larger than the limit is 413, announced by its length or not, and nothing is stored."""
     with running(limits=Limits(state_bytes=1000)) as bed:

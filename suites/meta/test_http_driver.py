@@ -195,6 +195,22 @@ def test_a_lock_is_granted_by_200_alone(server: Scripted, status: int) -> None:
     assert error.definite is (status >= 300)
 
 
+@pytest.mark.parametrize(
+    ("operation", "good"), [("put", {200, 201, 204}), ("delete", {200, 204, 404}), ("unlock", {200})]
+)
+def test_what_acknowledges_a_change(server: Scripted, operation: str, good: set[int]) -> None:
+    """The statuses that OpenTofu takes for done; any other 2xx leaves the change open."""
+    for status in (200, 201, 202, 204, 206, 404):
+        server.status = status
+        client = client_of(server.url)
+        if status in good:
+            OPERATIONS[operation](client)
+            client.close()
+        else:
+            error = failure(operation, client)
+            assert error.definite is (status == 404)
+
+
 @pytest.mark.parametrize("status", [409, 423])
 def test_a_refused_lock_names_its_holder(server: Scripted, status: int) -> None:
     """The lock info in the refusal is the holder."""
@@ -307,6 +323,18 @@ def test_credentials_are_sent(server: Scripted, options: dict[str, str], header:
     client.get("default")
     client.close()
     assert server.seen[0][2].get("Authorization") == header
+
+
+def test_no_proxy_of_the_environment_is_asked(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is under test is reached directly, whatever proxy the environment names."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{unused.getsockname()[1]}")
+        client = client_of(server.url)
+        client.get("default")
+        client.close()
+    assert len(server.seen) == 1
 
 
 def test_a_password_can_come_from_a_file(server: Scripted, tmp_path: Path) -> None:

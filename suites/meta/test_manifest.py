@@ -11,7 +11,7 @@ import pytest
 
 from lockproof.plugin.collect import DEFAULT_SUITES, SUITES, canonical, declared_tests, suite_root
 from lockproof.spec import requirements
-from lockproof.suites.meta.runs import clean_environment, run_here
+from lockproof.suites.meta.runs import clean_environment, run_apart, run_here
 
 pytest_plugins = ["pytester"]
 
@@ -99,3 +99,15 @@ def test_own_tests_are_not_part_of_the_suites() -> None:
     assert canonical(suite_root() / "meta" / "test_manifest.py") is None
     assert canonical(suite_root() / "locks" / "test_x.py") == "suites/locks/test_x.py"
     assert not {"meta", "clients"} & set(DEFAULT_SUITES)
+
+
+def test_suites_are_imported_under_their_installed_name_alone(tmp_path: Path) -> None:
+    """pytest makes no second copy of the suites under a top-level name that may be the project's own."""
+    (tmp_path / "test_names.py").write_text(
+        "import sys\n\ndef test_names():\n"
+        "    assert 'lockproof.suites.smoke.test_smoke' in sys.modules\n"
+        "    assert not {'suites', 'smoke', 'test_smoke'} & {name.split('.')[0] for name in sys.modules}\n",
+        encoding="utf-8",
+    )
+    run = run_apart(tmp_path, "--backend=memory", "suites/smoke/test_smoke.py", "test_names.py")
+    assert run.code == 0, run.output

@@ -146,6 +146,21 @@ def test_own_tests_of_the_project_run_with_our_fixtures(project: Path) -> None:
     assert run.statuses() == {"check_lock": "pass"}
 
 
+def test_command_runs_the_suites_whatever_the_project_says(project: Path) -> None:
+    """`lockproof run` uses neither the ini file nor the conftest above the environment it is in."""
+    ini, conftest = project / "pytest.ini", project / "conftest.py"
+    ini.write_text("[pytest]\naddopts = --no-such-option\n", encoding="utf-8")
+    conftest.write_text("raise RuntimeError('do not load me')\n", encoding="utf-8")
+    try:
+        command = str(project / ".venv" / "bin" / "lockproof")
+        output = call(project, command, "run", "memory", "--backend-suite=smoke", FOLDER)
+    finally:
+        ini.write_text(HOSTILE, encoding="utf-8")
+        conftest.unlink()
+    assert f"rootdir: {project}" in output
+    assert " pass\n" in output
+
+
 def test_fakes_and_postgres_work_from_the_wheel(project: Path, tmp_path: Path) -> None:
     """`pytest --backend=databricks` needs nothing from the checkout."""
     run = run_apart(

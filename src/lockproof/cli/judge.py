@@ -32,14 +32,11 @@ def check(files: tuple[Path, ...]) -> int:
                 f"cannot read {path}: {getattr(error, 'strerror', None) or error}"
             ) from None
         found = judge(history)
-        status, headline = found.status, found.headline
-        if status == "valid" and not history.closed:
-            status, headline = "unknown", f"the history was cut off before its end; so far: {headline}"
-        click.echo(f"{path}: {status}: {headline}")
-        if status == "violated":
+        click.echo(f"{path}: {found.status}: {found.headline}")
+        if found.status == "violated":
             for line in relevant(history, found.witness):
                 click.echo(f"  {line}")
-        code = {"valid": VALID, "violated": VIOLATED, "unknown": UNKNOWN}[status]
+        code = {"valid": VALID, "violated": VIOLATED, "unknown": UNKNOWN}[found.status]
         worst = VIOLATED if VIOLATED in (worst, code) else max(worst, code)
     return worst
 

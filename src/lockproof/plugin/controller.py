@@ -235,6 +235,7 @@ class Controller:
         finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         self.log.append("finish", time=finished, exit=int(session.exitstatus))
         self.log.close()
+        (self.run.folder / MANIFEST).unlink(missing_ok=True)  # a worker's message; the events have it
         self.report = publish(self.log.events, Path(self.sent["folder"]), self.sent["shown_folder"])
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:

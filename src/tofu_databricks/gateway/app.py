@@ -271,7 +271,7 @@ def workspace_of(path: bytes) -> str:
     not look like that.
     """
     name = path.removeprefix(PREFIX)
-    if not path.startswith(PREFIX) or not name or b"/" in name:
+    if not path.startswith(PREFIX) or not name:
         raise Refusal(400, "no such address: the state of a workspace is at /state/WORKSPACE")
     try:
         workspace = unquote_to_bytes(name).decode()

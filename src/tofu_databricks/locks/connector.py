@@ -176,9 +176,8 @@ class LakebaseConnector:
         if config.ca_certificate:
             authorities["sslrootcert"] = config.ca_certificate
         elif config.lakebase_sslmode in {"verify-ca", "verify-full"}:
-            authorities["sslrootcert"] = (
-                requests.utils.DEFAULT_CA_BUNDLE_PATH
-            )  # those that the workspace is trusted by
+            # The same authorities as for the workspace; libpq's "system" depends on how it was built.
+            authorities["sslrootcert"] = requests.utils.DEFAULT_CA_BUNDLE_PATH
         return BoundedConnection.connect(
             host=host,
             port=config.lakebase_port,
