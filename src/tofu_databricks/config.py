@@ -24,6 +24,7 @@ _DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)"
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _UC_NAME = re.compile(r"[^./\x00-\x20\x7f]{1,255}")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+_WAREHOUSE = re.compile(r"[0-9a-f]{16}")
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
@@ -65,6 +66,8 @@ class Config:
     client_id: str = ""
     client_secret: str = field(default="", repr=False)
     profile: str = ""
+    warehouse_id: str = ""
+    """SQL warehouse for `delta` locks; empty: the first running one that the caller may use."""
     lakebase_project: str = ""
     """Lakebase project id; with `lakebase_branch` and `lakebase_endpoint` it names the compute."""
     lakebase_branch: str = "production"
@@ -253,18 +256,28 @@ def _check_authentication(config: Config) -> None:
 
 
 def _check_locking(config: Config) -> None:
-    if config.lock_backend == "delta":
-        raise ConfigError(
-            'lock_backend = "delta" (the default) is not in this release: set lock_backend = "lakebase"'
-        )
-    if config.lock_backend != "lakebase":
+    if config.lock_backend not in ("delta", "lakebase"):
         raise ConfigError(f'lock_backend: {config.lock_backend!r} is not "lakebase" or "delta"')
+    for name in ("lock_schema", "lock_table"):
+        if not _IDENTIFIER.fullmatch(getattr(config, name)):
+            raise ConfigError(f"{name}: {getattr(config, name)!r} must be letters, digits and underscores")
+    if config.lock_backend == "delta":
+        _check_warehouse(config)
+    else:
+        _check_lakebase(config)
+
+
+def _check_warehouse(config: Config) -> None:
+    if config.warehouse_id and not _WAREHOUSE.fullmatch(config.warehouse_id):
+        raise ConfigError(
+            f"warehouse_id: {config.warehouse_id!r} is not the id of a SQL warehouse (16 hex digits)"
+        )
+
+
+def _check_lakebase(config: Config) -> None:
     if config.lakebase_project and config.lakebase_instance:
         raise ConfigError("lakebase_project and lakebase_instance exclude each other: set one of them")
     if not (config.lakebase_project or config.lakebase_instance):
         raise ConfigError('lock_backend = "lakebase" needs lakebase_project (or lakebase_instance)')
     if config.lakebase_sslmode not in _SSL_MODES:
         raise ConfigError(f"lakebase_sslmode: {config.lakebase_sslmode!r} is not {', '.join(_SSL_MODES)}")
-    for name in ("lock_schema", "lock_table"):
-        if not _IDENTIFIER.fullmatch(getattr(config, name)):
-            raise ConfigError(f"{name}: {getattr(config, name)!r} must be letters, digits and underscores")

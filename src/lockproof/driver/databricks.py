@@ -185,7 +185,7 @@ class DatabricksDriver:
     (the fake's addresses), `token` (its administrator's), `lakebase_port`. `postgres_dsn` is the user's own.
     """
 
-    variants = ("lakebase",)
+    variants = ("lakebase", "delta")
     backend_class: type[Backend] = Backend
 
     def __init__(self, options: Mapping[str, str]) -> None:
