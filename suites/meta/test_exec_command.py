@@ -32,6 +32,14 @@ SETTINGS = {
 TELL = "import json, os; print(json.dumps(dict(os.environ)))"
 
 
+@pytest.fixture(autouse=True)
+def interrupts_are_not_ignored() -> Iterator[None]:
+    """A shell starts what it runs in the background with SIGINT ignored, which commands inherit."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
 def start(command: Sequence[str], *options: str, **extra: str) -> subprocess.Popen[str]:
     """Starts `tofu-databricks exec OPTIONS -- COMMAND` with nothing in its environment but settings."""
     return subprocess.Popen(
