@@ -81,7 +81,8 @@ class Config:
     lakebase_user: str = ""
     """Postgres role; empty: the workspace's own name for the caller."""
     lakebase_sslmode: str = "require"
-    lock_schema: str = "tofu_databricks"
+    lock_schema: str = ""
+    """Empty: for `delta` the state's own schema, for `lakebase` the Postgres schema `tofu_databricks`."""
     lock_table: str = "state_locks"
     create_lock_table: bool = True
     retry_deadline: float = 120.0
@@ -97,6 +98,9 @@ class Config:
             # Unity Catalog names are case-insensitive: two spellings must not be two locks.
             object.__setattr__(self, name, getattr(self, name).lower())
         object.__setattr__(self, "host", _normal_host(self.host))
+        if not self.lock_schema:
+            chosen = self.schema if self.lock_backend == "delta" else "tofu_databricks"
+            object.__setattr__(self, "lock_schema", chosen)
         _check_location(self)
         _check_authentication(self)
         _check_locking(self)
@@ -258,8 +262,9 @@ def _check_authentication(config: Config) -> None:
 def _check_locking(config: Config) -> None:
     if config.lock_backend not in ("delta", "lakebase"):
         raise ConfigError(f'lock_backend: {config.lock_backend!r} is not "lakebase" or "delta"')
-    for name in ("lock_schema", "lock_table"):
-        if not _IDENTIFIER.fullmatch(getattr(config, name)):
+    named = _UC_NAME if config.lock_backend == "delta" else _IDENTIFIER
+    for name, pattern in (("lock_schema", named), ("lock_table", _IDENTIFIER)):
+        if not pattern.fullmatch(getattr(config, name)):
             raise ConfigError(f"{name}: {getattr(config, name)!r} must be letters, digits and underscores")
     if config.lock_backend == "delta":
         _check_warehouse(config)
