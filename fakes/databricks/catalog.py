@@ -1,4 +1,4 @@
-"""Unity Catalog's objects: catalogs, schemas, volumes, and who was granted what on them."""
+"""Unity Catalog's objects: catalogs, schemas, volumes, tables, and who was granted what on them."""
 
 from __future__ import annotations
 
@@ -16,22 +16,18 @@ from lockproof.fakes.databricks.identity import Principal
 
 EVERYBODY = "account users"
 _ON_VOLUMES = frozenset(("READ_VOLUME", "WRITE_VOLUME", "MANAGE", "ALL_PRIVILEGES"))
-_ON_SCHEMAS = _ON_VOLUMES | {
-    "USE_SCHEMA",
-    "CREATE_VOLUME",
-    "CREATE_TABLE",
-    "SELECT",
-    "MODIFY",
-    "EXTERNAL_USE_SCHEMA",
-}
+_ON_TABLES = frozenset(("SELECT", "MODIFY", "MANAGE", "ALL_PRIVILEGES"))
+_ON_SCHEMAS = (
+    _ON_VOLUMES | _ON_TABLES | {"USE_SCHEMA", "CREATE_VOLUME", "CREATE_TABLE", "EXTERNAL_USE_SCHEMA"}
+)
 _ON_CATALOGS = _ON_SCHEMAS | {"USE_CATALOG", "CREATE_SCHEMA", "BROWSE"}
-PRIVILEGES = {"catalog": _ON_CATALOGS, "schema": _ON_SCHEMAS, "volume": _ON_VOLUMES}
+PRIVILEGES = {"catalog": _ON_CATALOGS, "schema": _ON_SCHEMAS, "volume": _ON_VOLUMES, "table": _ON_TABLES}
 _BAD_NAME = re.compile(r"[. /\x00-\x1f\x7f]")
 
 
 @dataclass
 class Securable:
-    """What the three kinds share. Times are epoch milliseconds."""
+    """What all kinds share. Times are epoch milliseconds."""
 
     kind: str
     full_name: str
@@ -64,6 +60,18 @@ class Volume(Securable):
     hidden_requests: int = 0
 
 
+@dataclass
+class Table(Securable):
+    """A Delta table; what is in it lies at `storage_location`, kept by the SQL warehouses' engine."""
+
+    table_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    table_type: str = "MANAGED"
+    storage_location: str = ""
+
+
+_CLASSES: dict[str, type[Securable]] = {"volume": Volume, "table": Table}
+
+
 class Metastore:
     """All securables by kind and lower-cased full name. Errors are Unity Catalog's answers (`ApiError`)."""
 
@@ -71,7 +79,7 @@ class Metastore:
         self.clock = clock
         self.fidelity = fidelity
         self.id = str(uuid.uuid4())
-        self.objects: dict[str, dict[str, Securable]] = {"catalog": {}, "schema": {}, "volume": {}}
+        self.objects: dict[str, dict[str, Securable]] = {kind: {} for kind in PRIVILEGES}
 
     # --- objects ---
 
@@ -85,7 +93,7 @@ class Metastore:
         comment: str | None = None,
         extra: dict[str, Any] | None = None,
     ) -> Securable:
-        """A new catalog (`parent` is ""), schema or volume below an existing parent; lower-cased."""
+        """A new catalog (`parent` is ""), schema, volume or table below an existing parent; lower-cased."""
         parent, name = parent.lower(), name.lower()
         _check_name(kind, name)
         full_name = f"{parent}.{name}" if parent else name
@@ -94,7 +102,7 @@ class Metastore:
         if full_name in self.objects[kind]:
             raise errors.already_exists(kind, name, self.fidelity.conflict_status)
         now = int(self.clock.time() * 1000)
-        made = Volume if kind == "volume" else Securable
+        made = _CLASSES.get(kind, Securable)
         item = made(kind, full_name, owner.name, now, owner.name, comment, now, owner.name, dict(extra or {}))
         if isinstance(item, Volume):
             item.tree = FileTree(now / 1000)
@@ -124,6 +132,17 @@ class Metastore:
         found = self.get("volume", full_name)
         assert isinstance(found, Volume)
         return found
+
+    def table(self, full_name: str) -> Table:
+        found = self.get("table", full_name)
+        assert isinstance(found, Table)
+        return found
+
+    def table_by_id(self, table_id: str) -> Table | None:
+        for item in self.objects["table"].values():
+            if isinstance(item, Table) and item.table_id == table_id:
+                return item
+        return None
 
     def volume_by_id(self, volume_id: str) -> Volume | None:
         for item in self.objects["volume"].values():

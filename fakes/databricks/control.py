@@ -350,3 +350,7 @@ def create_oauth_client(workspace: FakeWorkspace, principal: str, lifetime: floa
 @control_operation
 def expire_tokens(workspace: FakeWorkspace, principal: str | None, kind: str | None) -> int:
     return workspace.directory.expire(principal=principal, kind=kind)
+
+
+# The operations on SQL statements are built on this module; they are known wherever it is.
+import lockproof.fakes.databricks.sql.steering  # noqa: E402, F401

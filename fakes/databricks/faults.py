@@ -17,7 +17,8 @@ class Fault:
 
     Which requests: `method` and `path` are shell patterns (`*` also spans slashes) on the method and the
     decoded path; `host` is `workspace`, `storage` or `*`; `principal` narrows to one caller (by name, known
-    after authentication); `query` to requests whose query holds these pairs. Of the matching requests,
+    after authentication); `query` to requests whose query holds these pairs; `content` is a shell pattern on
+    the body as text. Of the matching requests,
     `first` (1 = the first) begins a series of `times` hits (None: for ever).
 
     What happens: `delay` seconds; then `hold` until `FakeControl.release`; then the request takes effect,
@@ -26,7 +27,8 @@ class Fault:
     body after that many bytes while the announced length stays. Without a `body`, a status of 400 and more
     brings the body that a workspace sends with it. With `when="after"` the request takes
     effect first, and delay and hold come between the effect and the answer. `stale`: a read sees what stood
-    there before the last write.
+    there before the last write. `duplicate`: the request is delivered twice, one after the other, and the
+    answer is the second one's.
     """
 
     method: str = "*"
@@ -34,6 +36,7 @@ class Fault:
     host: str = "*"
     principal: str | None = None
     query: dict[str, str] = field(default_factory=dict)
+    content: str = "*"
     first: int = 1
     times: int | None = 1
     when: Literal["before", "after"] = "before"
@@ -45,6 +48,7 @@ class Fault:
     drop: bool = False
     truncate: int | None = None
     stale: bool = False
+    duplicate: bool = False
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -55,10 +59,16 @@ class Fault:
         if self.body is not None and self.status is None:
             raise ValueError("a fault with a body needs a status")
         if not (
-            self.delay or self.hold or self.answers or self.truncate is not None or self.stale or self.headers
+            self.delay
+            or self.hold
+            or self.answers
+            or self.truncate is not None
+            or self.stale
+            or self.duplicate
+            or self.headers
         ):
             raise ValueError(
-                "the fault does nothing: set status, drop, truncate, delay, hold, headers or stale"
+                "the fault does nothing: set status, drop, truncate, delay, hold, headers, stale or duplicate"
             )
 
     @property
@@ -76,6 +86,7 @@ class Fault:
                 self.principal is None
                 or (request.principal is not None and request.principal.name == self.principal)
             )
+            and (self.content == "*" or fnmatchcase(request.body.decode("utf-8", "replace"), self.content))
         )
 
     def to_json(self) -> dict[str, Any]:

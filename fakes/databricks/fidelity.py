@@ -26,6 +26,10 @@ class Fidelity:
     unordered_lists: directory listings come in an order that is not by name.
     conflict_status: status of creating a Unity Catalog object that exists, 400 or 409.
     cloud: aws and azure upload in parts, gcp in a resumable session; error bodies of the storage follow.
+    row_level_concurrency: new Delta tables have deletion vectors, and with them row-level concurrency, where
+        `delta.enableDeletionVectors` says nothing else.
+    row_level_phantoms: with row-level concurrency, two non-blind statements that insert what the other would
+        have read both commit; whether they conflict is not documented.
     presigned_urls: off: every presign and initiate call is 403 with reason FILES_API_API_IS_NOT_ENABLED.
     """
 
@@ -40,6 +44,8 @@ class Fidelity:
     empty_pages: bool = False
     unordered_lists: bool = False
     conflict_status: int = 400
+    row_level_concurrency: bool = True
+    row_level_phantoms: bool = False
     cloud: Literal["aws", "azure", "gcp"] = "aws"
     presigned_urls: bool = True
 

@@ -53,6 +53,7 @@ def activate(workspace: FakeWorkspace, *, strict: bool = True) -> Iterator[FakeW
     try:
         yield workspace
     finally:
+        workspace.release_all()
         with _MUTEX:
             for origin in addresses:
                 del _ACTIVE[origin]

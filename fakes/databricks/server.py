@@ -6,6 +6,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qsl, unquote
@@ -23,6 +24,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 START_SECONDS = 20.0
 POLL_SECONDS = 0.01
 BODILESS = (204, 304)
+MAX_WAITING = 512
 
 
 class Protocol(HttpToolsProtocol):
@@ -40,6 +42,8 @@ class Application:
         self.workspace = workspace
         self.host = host
         self.control = control
+        # many requests may wait at once (statements held by a test), none may keep another from waiting
+        self.workers = ThreadPoolExecutor(MAX_WAITING, thread_name_prefix=f"fake {host}")
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -86,7 +90,10 @@ class Application:
                 while step.armed is not None and not step.armed.released.is_set():
                     await asyncio.sleep(POLL_SECONDS)
             else:
-                answer = await asyncio.to_thread(self.workspace.perform, step.route, step.request)
+                loop = asyncio.get_running_loop()
+                answer = await loop.run_in_executor(
+                    self.workers, self.workspace.perform, step.route, step.request
+                )
 
 
 class FakeServer:
@@ -130,7 +137,7 @@ class FakeServer:
 
     def close(self) -> None:
         """Lets held requests go, ends all connections and the threads."""
-        self.workspace.faults.remove()
+        self.workspace.release_all()
         for listener in self._listeners:
             listener.stop()
         for listener in self._listeners:
@@ -153,6 +160,7 @@ class _Listener:
     """One uvicorn server on a socket that is bound at once, so that its port is known before it starts."""
 
     def __init__(self, application: Application, host: str, port: int) -> None:
+        self.application = application
         self.socket = socket.create_server((host, port), backlog=256)
         bound = self.socket.getsockname()[1]
         self.url = f"http://{host}:{bound}"
@@ -191,6 +199,7 @@ class _Listener:
     def join(self) -> None:
         if self.thread.is_alive():
             self.thread.join(START_SECONDS)
+        self.application.workers.shutdown(wait=False)
         self.socket.close()
 
 

@@ -9,7 +9,8 @@ import time
 import uuid
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from lockproof.fakes.databricks import errors
 from lockproof.fakes.databricks.catalog import Metastore, Volume
@@ -23,6 +24,9 @@ from lockproof.fakes.databricks.router import Route, Router
 from lockproof.fakes.databricks.routes.core import CORE
 from lockproof.fakes.databricks.transfers import Transfers
 from lockproof.fakes.databricks.wire import Request, Response
+
+if TYPE_CHECKING:
+    from lockproof.fakes.databricks.sql.service import SqlService
 
 LOG = logging.getLogger("lockproof.fakes.databricks")
 T = TypeVar("T")
@@ -72,6 +76,8 @@ class FakeWorkspace:
         self.url = "https://workspace.databricks.test"
         self.storage_url = "https://storage.databricks.test"
         self.services: dict[type, Any] = {}
+        self.storage_root: Path | None = None
+        self._sql: SqlService | None = None
         self.router = Router()
         self.admin = self.directory.create(admin, admin=True)
         self.token = self.directory.issue(self.admin).value
@@ -104,7 +110,7 @@ class FakeWorkspace:
         """A principal with `grants`: privileges by full name (`main`, `main.default`, `main.default.v`)."""
         with self.mutex:
             for full_name in grants or {}:
-                self.metastore.get(_kind(full_name), full_name)
+                self.metastore.get(self._kind(full_name), full_name)
             principal = self.directory.create(name, admin=admin, service=service)
             for full_name, privileges in (grants or {}).items():
                 self.grant(name, full_name, *privileges)
@@ -137,6 +143,25 @@ class FakeWorkspace:
     def next_version(self) -> int:
         self.version += 1
         return self.version
+
+    @property
+    def sql(self) -> SqlService:
+        """SQL warehouses, statements and Delta tables; made, and the engine loaded, on first use.
+
+        Managed tables lie in `storage_root`, by default in a temporary folder.
+        """
+        with self.mutex:
+            if self._sql is None:
+                from lockproof.fakes.databricks.sql.service import SqlService
+
+                self._sql = SqlService(self, self.storage_root)
+            return self._sql
+
+    def release_all(self) -> None:
+        """Removes all faults and holds, and lets the requests and statements go that wait at them."""
+        self.faults.remove()
+        if self._sql is not None:
+            self._sql.statements.checkpoints.release()
 
     # --- answering ---
 
@@ -182,12 +207,13 @@ class FakeWorkspace:
             response = (refusal or errors.endpoint_not_found(request.method, request.path)).response()
         else:
             request.stale = bool(fault and fault.stale)
-            if found[0].blocking:
-                answer = yield Work(found[0], request)
-                assert answer is not None
-                response = answer
-            else:
-                response = self.perform(found[0], request)
+            for _ in range(2 if fault and fault.duplicate else 1):
+                if found[0].blocking:
+                    answer = yield Work(found[0], request)
+                    assert answer is not None
+                    response = answer
+                else:
+                    response = self.perform(found[0], request)
 
         if pause and fault and fault.when == "after":
             yield from _paused(pause)
@@ -277,12 +303,13 @@ class FakeWorkspace:
         if principal not in self.directory.principals:
             raise ValueError(f"no principal {principal!r} in the fake workspace")
         with self.mutex:
-            item = self.metastore.get(_kind(full_name), full_name)
+            item = self.metastore.get(self._kind(full_name), full_name)
             self.metastore.change_grants(item, principal, add, remove)
 
-
-def _kind(full_name: str) -> str:
-    return ("catalog", "schema", "volume")[full_name.count(".")]
+    def _kind(self, full_name: str) -> str:
+        if full_name.lower() in self.metastore.objects["table"]:
+            return "table"
+        return ("catalog", "schema", "volume")[full_name.count(".")]
 
 
 def _paused(pause: Pause) -> Generator[Pause | Work, Response | None, None]:

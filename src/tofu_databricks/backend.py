@@ -20,6 +20,8 @@ from tofu_databricks.errors import WorkspaceError
 from tofu_databricks.layout import DEFAULT, Layout
 from tofu_databricks.lockrecord import LockStoreRecord
 from tofu_databricks.locks import LockStore
+from tofu_databricks.locks.delta import DeltaLocks
+from tofu_databricks.locks.warehouse import Warehouse
 from tofu_databricks.seams import Checkpoint, Clock, SystemClock, no_checkpoint
 from tofu_databricks.statefile import has_managed_resources
 from tofu_databricks.statemgr import StateManager
@@ -83,6 +85,16 @@ class Backend:
 
     def open_locks(self) -> LockStore:
         """The lock store of this configuration; reaches no network."""
+        if self.config.lock_backend == "delta":
+            return DeltaLocks(
+                Warehouse(self.transport, self.config.warehouse_id, clock=self.clock),
+                catalog=self.config.catalog,
+                schema=self.config.lock_schema,
+                table=self.config.lock_table,
+                create_table=self.config.create_lock_table,
+                clock=self.clock,
+                checkpoint=self.checkpoint,
+            )
         from tofu_databricks.locks.lakebase import LakebaseLocks  # late: psycopg takes a while to import
 
         return LakebaseLocks(

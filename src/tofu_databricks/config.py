@@ -26,6 +26,7 @@ LONGEST_DURATION = 9_223_372_036.0
 """Seconds: Go counts nanoseconds in 64 bits, and the client of `lock_timeout` is written in Go."""
 _UC_NAME = re.compile(r"[^./\x00-\x20\x7f]{1,255}")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+_WAREHOUSE = re.compile(r"[0-9a-f]{16}")
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
@@ -71,6 +72,8 @@ class Config:
     client_id: str = ""
     client_secret: str = field(default="", repr=False)
     profile: str = ""
+    warehouse_id: str = ""
+    """SQL warehouse for `delta` locks; empty: the first running one that the caller may use."""
     lakebase_project: str = ""
     """Lakebase project id; with `lakebase_branch` and `lakebase_endpoint` it names the compute."""
     lakebase_branch: str = "production"
@@ -84,7 +87,8 @@ class Config:
     lakebase_user: str = ""
     """Postgres role; empty: the workspace's own name for the caller."""
     lakebase_sslmode: str = "require"
-    lock_schema: str = "tofu_databricks"
+    lock_schema: str = ""
+    """Empty: for `delta` the state's own schema, for `lakebase` the Postgres schema `tofu_databricks`."""
     lock_table: str = "state_locks"
     create_lock_table: bool = True
     retry_deadline: float = 120.0
@@ -100,6 +104,9 @@ class Config:
             # Unity Catalog names are case-insensitive: two spellings must not be two locks.
             object.__setattr__(self, name, getattr(self, name).lower())
         object.__setattr__(self, "host", normal_host(self.host))
+        if not self.lock_schema:
+            chosen = self.schema if self.lock_backend == "delta" else "tofu_databricks"
+            object.__setattr__(self, "lock_schema", chosen)
         _check_location(self)
         _check_authentication(self)
         _check_locking(self)
@@ -264,18 +271,29 @@ def _check_authentication(config: Config) -> None:
 
 
 def _check_locking(config: Config) -> None:
-    if config.lock_backend == "delta":
-        raise ConfigError(
-            'lock_backend = "delta" (the default) is not in this release: set lock_backend = "lakebase"'
-        )
-    if config.lock_backend != "lakebase":
+    if config.lock_backend not in ("delta", "lakebase"):
         raise ConfigError(f'lock_backend: {config.lock_backend!r} is not "lakebase" or "delta"')
+    named = _UC_NAME if config.lock_backend == "delta" else _IDENTIFIER
+    for name, pattern in (("lock_schema", named), ("lock_table", _IDENTIFIER)):
+        if not pattern.fullmatch(getattr(config, name)):
+            raise ConfigError(f"{name}: {getattr(config, name)!r} must be letters, digits and underscores")
+    if config.lock_backend == "delta":
+        _check_warehouse(config)
+    else:
+        _check_lakebase(config)
+
+
+def _check_warehouse(config: Config) -> None:
+    if config.warehouse_id and not _WAREHOUSE.fullmatch(config.warehouse_id):
+        raise ConfigError(
+            f"warehouse_id: {config.warehouse_id!r} is not the id of a SQL warehouse (16 hex digits)"
+        )
+
+
+def _check_lakebase(config: Config) -> None:
     if config.lakebase_project and config.lakebase_instance:
         raise ConfigError("lakebase_project and lakebase_instance exclude each other: set one of them")
     if not (config.lakebase_project or config.lakebase_instance):
         raise ConfigError('lock_backend = "lakebase" needs lakebase_project (or lakebase_instance)')
     if config.lakebase_sslmode not in _SSL_MODES:
         raise ConfigError(f"lakebase_sslmode: {config.lakebase_sslmode!r} is not {', '.join(_SSL_MODES)}")
-    for name in ("lock_schema", "lock_table"):
-        if not _IDENTIFIER.fullmatch(getattr(config, name)):
-            raise ConfigError(f"{name}: {getattr(config, name)!r} must be letters, digits and underscores")

@@ -61,6 +61,9 @@ class LockStoreRecord:
 
 def describe(config: Config) -> str:
     """The lock store of `config` as one line of JSON; equal for clients that exclude one another."""
+    if config.lock_backend == "delta":
+        table = f"{config.catalog}.{config.lock_schema}.{config.lock_table}".lower()
+        return json.dumps({"lock_backend": "delta", "lock_table": table}) + "\n"
     compute = (
         f"instances/{config.lakebase_instance}"
         if config.lakebase_instance

@@ -98,7 +98,8 @@ def test_host_is_normalised(given: str, expected: str) -> None:
         ({"client_secret": "s"}, "client_id and client_secret come together: client_id is missing"),
         ({"token": "a b"}, "token: holds characters"),
         ({"token": "${env:NO_SUCH}"}, "token: the environment variable 'NO_SUCH' .* is not set"),
-        ({"lock_backend": "delta"}, '"delta" .* is not in this release: set lock_backend = "lakebase"'),
+        ({"lock_backend": "delta", "warehouse_id": "x"}, "warehouse_id: 'x' is not the id"),
+        ({"lock_backend": "delta", "lock_table": "a-b"}, "lock_table: 'a-b' must be letters"),
         ({"lock_backend": "dynamo"}, "lock_backend: 'dynamo' is not"),
         ({"lakebase_instance": "i"}, "lakebase_project and lakebase_instance exclude each other"),
         ({"lakebase_project": ""}, "needs lakebase_project"),
@@ -131,11 +132,20 @@ def test_number_is_a_duration_in_seconds() -> None:
     assert isinstance(config.retry_deadline, float)
 
 
-def test_default_lock_backend_says_what_to_set() -> None:
-    """Leaving out lock_backend is the RFC's default, delta, which this release refuses by name."""
+def test_default_lock_backend_is_delta() -> None:
+    """Leaving out lock_backend is the RFC's default, delta, which needs no further setting."""
     block = {name: value for name, value in BLOCK.items() if name != "lock_backend"}
-    with pytest.raises(ConfigError, match='set lock_backend = "lakebase"'):
-        Config.load(block, {})
+    config = Config.load(block, {})
+    assert (config.lock_backend, config.warehouse_id) == ("delta", "")
+
+
+def test_locks_are_kept_in_the_states_own_schema_by_default() -> None:
+    """Delta locks lie beside the volume; Lakebase, a database of its own, has a schema of ours."""
+    assert (
+        Config.load({**BLOCK, "lock_backend": "delta", "schema": "my-state"}, environ={}).lock_schema
+        == "my-state"
+    )
+    assert Config.load({**BLOCK, "lock_backend": "lakebase"}, environ={}).lock_schema == "tofu_databricks"
 
 
 def test_misspelt_variable_is_named() -> None:

@@ -22,7 +22,7 @@ DOC = "docs.databricks.com/api/workspace"
     f"{UC}/permissions/{{kind}}/{{name}}",
     name="Get grants",
     source=f"{DOC}/grants/get",
-    notes="`principal` narrows. Types are lower-case: catalog, schema, volume.",
+    notes="`principal` narrows. Types are lower-case: catalog, schema, volume, table.",
 )
 def get_permissions(workspace: FakeWorkspace, request: Request) -> Response:
     item = _securable(workspace, request)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lockproof.fakes.databricks.workspace import FakeWorkspace
 
 UC = "/api/2.1/unity-catalog"
+_VIEWING = {"catalog": "USE_CATALOG", "schema": "USE_SCHEMA", "volume": "READ_VOLUME", "table": "SELECT"}
 
 
 def sees(metastore: Metastore, caller: Principal, item: Securable) -> bool:
@@ -36,8 +37,7 @@ def sees(metastore: Metastore, caller: Principal, item: Securable) -> bool:
 def require_view(metastore: Metastore, caller: Principal, item: Securable) -> None:
     """Raises the 403 that names what is missing, for a caller who sees nothing of the object."""
     if not sees(metastore, caller, item):
-        privilege = {"catalog": "USE_CATALOG", "schema": "USE_SCHEMA", "volume": "READ_VOLUME"}[item.kind]
-        metastore.require(caller, privilege, item)
+        metastore.require(caller, _VIEWING[item.kind], item)
 
 
 def require_manage(metastore: Metastore, caller: Principal, item: Securable) -> None:

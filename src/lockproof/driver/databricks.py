@@ -17,13 +17,13 @@ from urllib.parse import urlsplit
 
 import psycopg
 import requests
-from psycopg import sql
 from psycopg.pq import TransactionStatus
 
 import tofu_databricks
 from lockproof.driver.api import Address, Capabilities, DriverInfo, LockInfo, Snapshot
 from lockproof.driver.command_line import CommandLine
 from lockproof.driver.databricks_bed import TestBed
+from lockproof.driver.databricks_locks import LOCK_BEDS
 from lockproof.driver.errors import DriverError, ErrorKind, Locked, LockMismatch, NotLocked
 from lockproof.fakes.databricks.control import FakeControl
 from lockproof.fakes.databricks.lakebase_service import PROJECT, serve_lakebase
@@ -33,6 +33,7 @@ from tofu_databricks import errors
 from tofu_databricks.backend import Backend
 from tofu_databricks.config import ENV_PREFIX, Config
 from tofu_databricks.lockinfo import LockInfo as TofuLockInfo
+from tofu_databricks.locks.warehouse import Rows, Warehouse
 from tofu_databricks.seams import Clock
 
 T = TypeVar("T")
@@ -108,7 +109,7 @@ class DatabricksScope:
         self.lock_schema = f"locks_{hashlib.sha256(name.encode()).hexdigest()[:16]}"
         self.control = FakeControl(driver.options["host"])
         self.extra: list[DatabricksClient] = []
-        self.own_project = ""
+        self.locks = LOCK_BEDS[driver.variant](self)
 
     @property
     def full_name(self) -> str:
@@ -124,7 +125,7 @@ class DatabricksScope:
             "schema": SCHEMA,
             "volume": self.volume,
             "key": KEY,
-            "lock_backend": self.driver.options.get("variant", "lakebase"),
+            "lock_backend": self.driver.variant,
             "lock_schema": self.lock_schema,
             "lakebase_project": PROJECT,
             "lakebase_host": self.links["postgres"].host,
@@ -157,6 +158,7 @@ class DatabricksScope:
     def __enter__(self) -> Self:
         if not self.attach:
             self.control.create_volume(self.full_name)
+            self.locks.create()
         return self
 
     def __exit__(
@@ -171,11 +173,7 @@ class DatabricksScope:
         if self.attach:
             return
         self.control.delete_volume(self.full_name)
-        if self.own_project:
-            self.driver.rest("DELETE", f"/api/2.0/postgres/projects/{self.own_project}")
-        drop = sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(self.lock_schema))
-        with self.driver.housekeeping() as connection:
-            connection.execute(drop)
+        self.locks.remove()
 
 
 class DatabricksDriver:
@@ -185,7 +183,7 @@ class DatabricksDriver:
     (the fake's addresses), `token` (its administrator's), `lakebase_port`. `postgres_dsn` is the user's own.
     """
 
-    variants = ("lakebase",)
+    variants = ("lakebase", "delta")
     backend_class: type[Backend] = Backend
 
     def __init__(self, options: Mapping[str, str]) -> None:
@@ -198,12 +196,14 @@ class DatabricksDriver:
         if missing:
             raise ValueError(f"the databricks driver was not provisioned: {', '.join(missing)} missing")
         self.options = dict(options)
+        self.variant = options.get("variant", self.variants[0])
         self._mutex = threading.Lock()
         self._connection: psycopg.Connection[Any] | None = None
+        self._warehouse: Warehouse | None = None
         self.info = DriverInfo(
             "databricks",
             tofu_databricks.__version__,
-            f"tofu_databricks, locks in {options.get('variant', 'lakebase')}",
+            f"tofu_databricks, locks in {self.variant}",
             target="fake",
         )
 
@@ -233,6 +233,7 @@ class DatabricksDriver:
                 "test-bed",
                 "databricks",
                 "http",
+                *LOCK_BEDS[self.variant].capabilities,
             }
         )
 
@@ -256,13 +257,22 @@ class DatabricksDriver:
 
     @contextmanager
     def housekeeping(self) -> Iterator[psycopg.Connection[Any]]:
-        """A connection to the lock store as its administrator, kept from use to use."""
+        """A connection to Lakebase as its administrator, kept from use to use."""
         with self._mutex:
             connection = self._connection
             if connection is None or connection.info.transaction_status != TransactionStatus.IDLE:
                 scope = DatabricksScope(self, "housekeeping", {}, attach=True)
-                connection = self._connection = Backend(scope.config()).connector()()
+                config = scope.config(lock_backend="lakebase")
+                connection = self._connection = Backend(config).connector()()
             yield connection
+
+    def statement(self, text: str) -> Rows:
+        """The result of a SQL statement of the workspace's administrator. Raises `SqlError`."""
+        with self._mutex:
+            if self._warehouse is None:
+                scope = DatabricksScope(self, "housekeeping", {}, attach=True)
+                self._warehouse = Warehouse(Backend(scope.config(lock_backend="delta")).transport)
+        return self._warehouse.run(text, read_only=False, what="housekeeping")
 
     def open_scope(
         self, name: str, links: Mapping[str, Address] | None = None, *, attach: bool = False
