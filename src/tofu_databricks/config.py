@@ -14,8 +14,10 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from tofu_databricks.errors import ConfigError
+from tofu_databricks.locks.delta_storage import checked_options, normal_location, parse_options
 
 ENV_PREFIX = "TOFU_DATABRICKS_"
+LOCK_BACKENDS = ("delta", "delta-direct", "lakebase")
 WORKSPACES_SUFFIX = ".tofu-workspaces"
 """Ends the directory of a key's named workspaces; no segment of a key may end in it."""
 
@@ -60,6 +62,8 @@ class Config:
     key: str
     """Path of the default workspace's state below the volume, for example `terraform.tfstate`."""
     lock_backend: str = "delta"
+    """`delta` (a table, by a SQL warehouse), `delta-direct` (the same table, by its storage alone) or
+    `lakebase`."""
     lock_timeout: float = 0.0
     """How long a `StateManager` waits for a held lock (`-lock-timeout`); not a lease."""
     token: str = field(default="", repr=False)
@@ -83,6 +87,13 @@ class Config:
     lakebase_sslmode: str = "require"
     lock_schema: str = "tofu_databricks"
     lock_table: str = "state_locks"
+    lock_location: str = ""
+    """Where the table of `delta-direct` locks lies, such as `s3://bucket/path`; empty: where Unity Catalog says
+    that `catalog.lock_schema.lock_table` lies, with credentials that it gives. Leave it empty when others lock
+    the same states by a warehouse."""
+    lock_storage_options: str = field(default="", repr=False)
+    """Options of that storage as `NAME=VALUE,…`, by the names of its environment variables, such as
+    `AWS_REGION=eu-west-1`; they come before the environment and before Unity Catalog's credentials."""
     create_lock_table: bool = True
     retry_deadline: float = 120.0
     """How long a call goes on while the service answers 429."""
@@ -256,13 +267,19 @@ def _check_authentication(config: Config) -> None:
 
 
 def _check_locking(config: Config) -> None:
-    if config.lock_backend not in ("delta", "lakebase"):
-        raise ConfigError(f'lock_backend: {config.lock_backend!r} is not "lakebase" or "delta"')
+    if config.lock_backend not in LOCK_BACKENDS:
+        known = ", ".join(f'"{name}"' for name in LOCK_BACKENDS)
+        raise ConfigError(f"lock_backend: {config.lock_backend!r} is not one of {known}")
+    if config.lock_backend != "delta-direct" and (config.lock_location or config.lock_storage_options):
+        name = "lock_location" if config.lock_location else "lock_storage_options"
+        raise ConfigError(f'{name} is for lock_backend = "delta-direct" alone')
     for name in ("lock_schema", "lock_table"):
         if not _IDENTIFIER.fullmatch(getattr(config, name)):
             raise ConfigError(f"{name}: {getattr(config, name)!r} must be letters, digits and underscores")
     if config.lock_backend == "delta":
         _check_warehouse(config)
+    elif config.lock_backend == "delta-direct":
+        _check_storage(config)
     else:
         _check_lakebase(config)
 
@@ -272,6 +289,12 @@ def _check_warehouse(config: Config) -> None:
         raise ConfigError(
             f"warehouse_id: {config.warehouse_id!r} is not the id of a SQL warehouse (16 hex digits)"
         )
+
+
+def _check_storage(config: Config) -> None:
+    if config.lock_location:
+        object.__setattr__(config, "lock_location", normal_location(config.lock_location))
+    checked_options(parse_options(config.lock_storage_options))
 
 
 def _check_lakebase(config: Config) -> None:
