@@ -88,9 +88,9 @@ class Config:
     lock_schema: str = "tofu_databricks"
     lock_table: str = "state_locks"
     lock_location: str = ""
-    """Where the table of `delta-direct` locks lies, such as `s3://bucket/path`; empty: where Unity Catalog says
-    that `catalog.lock_schema.lock_table` lies, with credentials that it gives. Leave it empty when others lock
-    the same states by a warehouse."""
+    """Where the table of `delta-direct` locks lies, such as `s3://bucket/path`; empty: where Unity Catalog
+    says that `catalog.lock_schema.lock_table` lies, with credentials that it gives. Leave it empty when
+    others lock the same states by a warehouse."""
     lock_storage_options: str = field(default="", repr=False)
     """Options of that storage as `NAME=VALUE,…`, by the names of its environment variables, such as
     `AWS_REGION=eu-west-1`; they come before the environment and before Unity Catalog's credentials."""

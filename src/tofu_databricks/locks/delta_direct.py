@@ -14,9 +14,10 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import re
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -58,13 +59,16 @@ PROPERTIES = {
     "delta.enableRowTracking": "false",
     "delta.checkpointInterval": "20",
     "delta.logRetentionDuration": "interval 7 days",
-    "delta.deletedFileRetentionDuration": "interval 1 days",
+    "delta.deletedFileRetentionDuration": "interval 1 hours",
 }
 """What the table is made with: nothing that the engine cannot write, and a log that stays short."""
 WRITABLE = frozenset(
     {"appendOnly", "invariants", "checkConstraints", "changeDataFeed", "generatedColumns", "timestampNtz"}
 )
-"""Writer features that the engine keeps to. It also writes over deletion vectors and column mapping, wrongly."""
+"""Writer features that the engine keeps to; deletion vectors and column mapping it overwrites, wrongly."""
+_DECORATION = re.compile(r"\x1b\[[0-9;]*m|↳")
+_REFUSED = re.compile(r"AccessDenied|InvalidAccessKeyId|\b40[13] (Forbidden|Unauthorized)|Permission denied")
+_NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -180,7 +184,7 @@ class DirectDeltaLocks:
 
     # --- changes ---
 
-    def _change(self, step: str, change: Any) -> None:
+    def _change(self, step: str, change: Callable[[Snapshot], list[Row] | None]) -> None:
         """Commits `change(snapshot)`, the rows to be, on top of the newest version; `None`: nothing to do."""
         attempt = _Attempt(str(uuid.uuid4()))
         for turn in range(ROUNDS):
@@ -188,7 +192,7 @@ class DirectDeltaLocks:
                 self.checkpoint(step)
                 try:
                     snapshot = self._snapshot()
-                    if attempt.landed(snapshot):
+                    if self._landed(snapshot, attempt):
                         return
                     rows = change(snapshot)
                     if rows is None or self._commit(snapshot, rows, attempt):
@@ -220,6 +224,7 @@ class DirectDeltaLocks:
                     custom_metadata={TOKEN: attempt.token}, max_commit_retries=0
                 ),
             )
+            self.checkpoint("lock.committed")
         except (DeltaError, OSError) as error:
             self._table = None
             attempt.failures += 1
@@ -235,8 +240,20 @@ class DirectDeltaLocks:
             self._vacuum(snapshot.table)
         return True
 
+    def _landed(self, snapshot: Snapshot, attempt: _Attempt) -> bool:
+        """Whether the commit that was sent is in the log. Another's in its place is the end of it."""
+        if attempt.version is None or snapshot.version < attempt.version:
+            return False
+        with self._engine_errors():
+            made = snapshot.table.history(snapshot.version - attempt.version + 1)
+        found = any(
+            item.get("version") == attempt.version and item.get(TOKEN) == attempt.token for item in made
+        )
+        attempt.end()
+        return found
+
     def _vacuum(self, table: DeltaTable) -> None:
-        """Removes the files of rows replaced days ago. The lock is held or freed already: this may fail."""
+        """Removes the files that were replaced an hour ago and more. The lock is held or freed already: this may fail."""
         from deltalake.exceptions import DeltaError
 
         with contextlib.suppress(DeltaError, OSError):
@@ -258,32 +275,24 @@ class DirectDeltaLocks:
     def _newest(self) -> DeltaTable:
         engine = _engine()
         access = self.storage.access()
-        fresh = self._table is None or access != self._opened_with
-        if fresh or self.clock.monotonic() - self._opened_at > KEEP_SECONDS:
-            self._table = None
-        try:
-            if self._table is not None:
-                self._table.update_incremental()
-                return self._table
-            table = engine.DeltaTable(access.location, storage_options=dict(access.options))
-        except (engine.exceptions.DeltaError, OSError) as error:
-            self._table = None
-            raise self._refusal(error) from error
-        self._table, self._opened_with, self._opened_at = table, access, self.clock.monotonic()
-        self._check_columns(table)
-        return table
+        with self._engine_errors():
+            table: DeltaTable | None = self._table
+            kept = self.clock.monotonic() - self._opened_at <= KEEP_SECONDS
+            if table is not None and kept and access == self._opened_with:
+                table.update_incremental()
+                return table
+            opened: DeltaTable = engine.DeltaTable(access.location, storage_options=dict(access.options))
+        self._check_columns(opened)
+        self._table, self._opened_with, self._opened_at = opened, access, self.clock.monotonic()
+        return opened
 
     def _rows(self, table: DeltaTable) -> list[Row]:
         from deltalake import QueryBuilder
-        from deltalake.exceptions import DeltaError
 
         names = ", ".join(COLUMNS)
-        try:
+        with self._engine_errors():
             query = QueryBuilder().register("locks", table)
             found = query.execute(f"SELECT {names} FROM locks").read_all().combine_chunks()
-        except (DeltaError, OSError) as error:
-            self._table = None
-            raise self._refusal(error) from error
         columns = [column.to_pylist() if column.num_chunks else [] for column in found.columns]
         return [Row(*cells) for cells in zip(*columns, strict=True)]
 
@@ -347,10 +356,21 @@ class DirectDeltaLocks:
                 "'delta.enableRowTracking' = 'false') and no clustering, or use lock_backend = \"delta\""
             )
 
+    @contextlib.contextmanager
+    def _engine_errors(self) -> Iterator[None]:
+        """Errors of the engine's reads as ours; the table is opened anew after one."""
+        from deltalake.exceptions import DeltaError
+
+        try:
+            yield
+        except (DeltaError, OSError) as error:
+            self._table = None
+            raise self._refusal(error) from error
+
     def _refusal(self, error: Exception) -> BackendError:
         from deltalake.exceptions import TableNotFoundError
 
-        text = one_line(str(error))
+        text = one_line(_DECORATION.sub(" ", str(error)))
         name = f"the lock table {self.name}"
         if isinstance(error, TableNotFoundError):
             return LockTableMissing(f"{name} is missing")
@@ -359,7 +379,9 @@ class DirectDeltaLocks:
                 f"{name} is catalog-managed, which only Databricks may write: name an external table as "
                 'lock_table, or use lock_backend = "delta"'
             )
-        if any(word in text for word in ("AccessDenied", "403", "Permission denied", "InvalidAccessKeyId")):
+        if _NO_BUCKET.search(str(error)):
+            return ConfigError(f"{name}: there is no such bucket or container: {text}")
+        if _REFUSED.search(str(error)):
             return PermissionDenied(f"{name}: its storage refuses: {text}")
         return Unavailable(f"{name}: {text}")
 
@@ -386,15 +408,6 @@ class _Attempt:
     def end(self) -> None:
         self.version = None
         self.failures = 0
-
-    def landed(self, snapshot: Snapshot) -> bool:
-        """Whether the commit that was sent is in the log. Another's in its place is the end of it."""
-        if self.version is None or snapshot.version < self.version:
-            return False
-        made = snapshot.table.history(snapshot.version - self.version + 1)
-        found = any(item.get("version") == self.version and item.get(TOKEN) == self.token for item in made)
-        self.end()
-        return found
 
 
 def _storable(text: str) -> bool:

@@ -133,9 +133,9 @@ class CatalogStorage:
         kind = str(found.get("table_type") or "")
         if managed or kind == "MANAGED":
             raise ConfigError(
-                f"the lock table {self.table} is {'catalog-managed' if managed else 'a managed table'}, which "
-                "only Databricks may write: name an external table as lock_table, or use lock_backend = "
-                '"delta"'
+                f"the lock table {self.table} is {'catalog-managed' if managed else 'a managed table'}, "
+                "which only Databricks may write: name an external table as lock_table, or use "
+                'lock_backend = "delta"'
             )
         if kind != "EXTERNAL" or found.get("data_source_format") != "DELTA":
             raise ConfigError(f"the lock table {self.table} is not an external Delta table")
@@ -194,8 +194,8 @@ def normal_location(text: str) -> str:
         return f"{kind}:{path.rstrip('/')}"
     raise ConfigError(
         f"lock_location: {text!r} must be an absolute path, or an address that begins with "
-        f"{', '.join(f'{name}://' for name in SCHEMES)}: other stores do not promise to put a file only where "
-        "none is"
+        f"{', '.join(f'{name}://' for name in SCHEMES)}: other stores do not promise to put a file only "
+        "where none is"
     )
 
 
@@ -211,7 +211,7 @@ def checked_options(options: Mapping[str, str], environ: Mapping[str, str] = os.
             or (plain in ("S3_LOCKING_PROVIDER", "AWS_S3_LOCKING_PROVIDER") and setting)
         ):
             raise ConfigError(
-                f"{name} is set: with it two clients may both write the same version, and both hold the lock; "
+                f"{name} is set: with it two clients may write the same version, and both hold the lock; "
                 "unset it"
             )
     return {**BOUNDS, **options}
