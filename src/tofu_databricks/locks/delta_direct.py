@@ -58,8 +58,8 @@ PROPERTIES = {
     "delta.enableDeletionVectors": "false",
     "delta.enableRowTracking": "false",
     "delta.checkpointInterval": "20",
-    "delta.logRetentionDuration": "interval 7 days",
-    "delta.deletedFileRetentionDuration": "interval 1 hours",
+    "delta.logRetentionDuration": "interval 1 days",
+    "delta.deletedFileRetentionDuration": "interval 1 days",
 }
 """What the table is made with: nothing that the engine cannot write, and a log that stays short."""
 WRITABLE = frozenset(
@@ -253,7 +253,7 @@ class DirectDeltaLocks:
         return found
 
     def _vacuum(self, table: DeltaTable) -> None:
-        """Removes the files that were replaced an hour ago and more. The lock is held or freed already: this may fail."""
+        """Removes files that were replaced a day ago. The lock is held or freed already: this may fail."""
         from deltalake.exceptions import DeltaError
 
         with contextlib.suppress(DeltaError, OSError):
