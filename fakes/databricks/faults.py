@@ -17,7 +17,8 @@ class Fault:
 
     Which requests: `method` and `path` are shell patterns (`*` also spans slashes) on the method and the
     decoded path; `host` is `workspace`, `storage` or `*`; `principal` narrows to one caller (by name, known
-    after authentication); `query` to requests whose query holds these pairs. Of the matching requests,
+    after authentication); `query` to requests whose query holds these pairs; `content` is a shell pattern on
+    the body as text. Of the matching requests,
     `first` (1 = the first) begins a series of `times` hits (None: for ever).
 
     What happens: `delay` seconds; then `hold` until `FakeControl.release`; then the request takes effect,
@@ -35,6 +36,7 @@ class Fault:
     host: str = "*"
     principal: str | None = None
     query: dict[str, str] = field(default_factory=dict)
+    content: str = "*"
     first: int = 1
     times: int | None = 1
     when: Literal["before", "after"] = "before"
@@ -84,6 +86,7 @@ class Fault:
                 self.principal is None
                 or (request.principal is not None and request.principal.name == self.principal)
             )
+            and (self.content == "*" or fnmatchcase(request.body.decode("utf-8", "replace"), self.content))
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -85,7 +85,8 @@ class Config:
     lakebase_user: str = ""
     """Postgres role; empty: the workspace's own name for the caller."""
     lakebase_sslmode: str = "require"
-    lock_schema: str = "tofu_databricks"
+    lock_schema: str = ""
+    """Empty: for `lakebase` the Postgres schema `tofu_databricks`, for the others the state's own schema."""
     lock_table: str = "state_locks"
     lock_location: str = ""
     """Where the table of `delta-direct` locks lies, such as `s3://bucket/path`; empty: where Unity Catalog
@@ -108,6 +109,9 @@ class Config:
             # Unity Catalog names are case-insensitive: two spellings must not be two locks.
             object.__setattr__(self, name, getattr(self, name).lower())
         object.__setattr__(self, "host", _normal_host(self.host))
+        if not self.lock_schema:
+            chosen = "tofu_databricks" if self.lock_backend == "lakebase" else self.schema
+            object.__setattr__(self, "lock_schema", chosen)
         _check_location(self)
         _check_authentication(self)
         _check_locking(self)
@@ -270,11 +274,9 @@ def _check_locking(config: Config) -> None:
     if config.lock_backend not in LOCK_BACKENDS:
         known = ", ".join(f'"{name}"' for name in LOCK_BACKENDS)
         raise ConfigError(f"lock_backend: {config.lock_backend!r} is not one of {known}")
-    if config.lock_backend != "delta-direct" and (config.lock_location or config.lock_storage_options):
-        name = "lock_location" if config.lock_location else "lock_storage_options"
-        raise ConfigError(f'{name} is for lock_backend = "delta-direct" alone')
-    for name in ("lock_schema", "lock_table"):
-        if not _IDENTIFIER.fullmatch(getattr(config, name)):
+    named = _IDENTIFIER if config.lock_backend == "lakebase" else _UC_NAME
+    for name, pattern in (("lock_schema", named), ("lock_table", _IDENTIFIER)):
+        if not pattern.fullmatch(getattr(config, name)):
             raise ConfigError(f"{name}: {getattr(config, name)!r} must be letters, digits and underscores")
     if config.lock_backend == "delta":
         _check_warehouse(config)

@@ -62,7 +62,7 @@ class LockStoreRecord:
 def describe(config: Config) -> str:
     """The lock store of `config` as one line of JSON; equal for clients that exclude one another."""
     table = f"{config.catalog}.{config.lock_schema}.{config.lock_table}".lower()
-    if config.lock_location:
+    if config.lock_backend == "delta-direct" and config.lock_location:
         parts = {"lock_backend": "delta-direct", "lock_table": table, "lock_location": config.lock_location}
         return json.dumps(parts) + "\n"
     if config.lock_backend in ("delta", "delta-direct"):  # the same table, hence the same locks

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from lockproof.driver import Client
-from lockproof.driver.databricks_bed import CountedConnections, SkippingClock, TestBed
+from lockproof.driver.databricks_bed import SkippingClock, TestBed
+from lockproof.driver.databricks_locks import Statements
 from lockproof.driver.recorder import RecordedClient, RecordedScope
 
 
@@ -22,10 +23,10 @@ def special_client(scope: RecordedScope, who: str, **settings: Any) -> RecordedC
     return recorded(scope, who, bed_of(scope).client(who, **settings))
 
 
-def counted_client(scope: RecordedScope, who: str) -> tuple[RecordedClient, CountedConnections]:
+def counted_client(scope: RecordedScope, who: str) -> tuple[RecordedClient, Statements]:
     """A client of the scope, and the statements that it sends to the lock store."""
     client = bed_of(scope).client(who)
-    return recorded(scope, who, client), bed_of(scope).counted(client)
+    return recorded(scope, who, client), bed_of(scope).locks.counted(client)
 
 
 def recorded(scope: RecordedScope, who: str, client: Client) -> RecordedClient:

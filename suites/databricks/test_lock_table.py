@@ -1,4 +1,4 @@
-"""Locks in Lakebase: the table, lost replies, and computes that go to sleep."""
+"""The lock store: its table, lost replies, computes that go to sleep, and clients that would use another."""
 
 import threading
 from collections.abc import Callable
@@ -40,12 +40,11 @@ def test_table_that_may_not_be_made_is_asked_for(scope: RecordedScope) -> None:
         client.lock("default", LockInfo.new("alice"))
     assert failure.value.definite
     ddl = failure.value.message.partition("create it with: ")[2]
-    assert "PRIMARY KEY" in ddl
-    assert not bed.lock_rows()
-    with bed.connection() as connection:
-        connection.execute(ddl.encode())
+    assert "CREATE TABLE" in ddl
+    assert not bed.locks.held()
+    bed.locks.run(ddl)
     lock_id = client.lock("default", LockInfo.new("alice"))
-    assert [row[1] for row in bed.lock_rows()] == [lock_id]
+    assert [held for _, held in bed.locks.held()] == [lock_id]
 
 
 @needs("test-bed")
@@ -79,12 +78,11 @@ def test_many_first_users_make_the_table_once(scope: RecordedScope) -> None:
 @requirement("DBX-LOCK-003")
 def test_lost_reply_of_a_lock_is_made_good(scope: RecordedScope) -> None:
     """The lock was taken and the reply lost: the caller gets its lock, not a refusal by itself."""
-    bed = bed_of(scope)
-    special_client(scope, "maker").lock("other", LockInfo.new("maker"))
-    fault = bed.lose_reply("INSERT")
     alice = special_client(scope, "alice")
+    alice.unlock("default", alice.lock("default", LockInfo.new("alice")))
+    lost = bed_of(scope).locks.lose_change()
     lock_id = alice.lock("default", LockInfo.new("alice"))
-    assert bed.lost_replies(fault) == 1
+    assert lost() == 1
     with pytest.raises(Locked) as refused:
         special_client(scope, "bob").lock("default", LockInfo.new("bob"))
     assert refused.value.holder is not None
@@ -96,12 +94,11 @@ def test_lost_reply_of_a_lock_is_made_good(scope: RecordedScope) -> None:
 @requirement("DBX-LOCK-003")
 def test_lost_reply_of_an_unlock_is_made_good(scope: RecordedScope) -> None:
     """The lock was released and the reply lost: the release succeeds, and the lock is free."""
-    bed = bed_of(scope)
-    fault = bed.lose_reply("DELETE")
     alice = special_client(scope, "alice")
     lock_id = alice.lock("default", LockInfo.new("alice"))
+    lost = bed_of(scope).locks.lose_change()
     alice.unlock("default", lock_id)
-    assert bed.lost_replies(fault) == 1
+    assert lost() == 1
     bob = special_client(scope, "bob")
     assert bob.lock("default", LockInfo.new("bob"))
 
@@ -109,63 +106,91 @@ def test_lost_reply_of_an_unlock_is_made_good(scope: RecordedScope) -> None:
 @needs("test-bed")
 @requirement("DBX-LOCK-004")
 def test_lock_outlives_a_suspended_compute(scope: RecordedScope) -> None:
-    """A compute that is scaled to zero ends every session: locks stay, and the holder goes on working."""
+    """A compute that is stopped ends every session: locks stay, and the holder goes on working."""
     bed = bed_of(scope)
-    project = bed.own_project()
-    alice = special_client(scope, "alice", lakebase_project=project)
-    bob = special_client(scope, "bob", lakebase_project=project)
+    own = bed.locks.own_compute()
+    alice = special_client(scope, "alice", **own)
+    bob = special_client(scope, "bob", **own)
     lock_id = alice.lock("default", LockInfo.new("alice"))
-    bed.suspend(project)
+    bed.locks.suspend()
     with pytest.raises(Locked):
         bob.lock("default", LockInfo.new("bob"))
     alice.put("default", tofu_bytes(document()), lock_id=lock_id)
-    bed.suspend(project)
+    bed.locks.suspend()
     alice.unlock("default", lock_id)
     assert bob.lock("default", LockInfo.new("bob"))
 
 
-@needs("test-bed")
+@needs("test-bed", "locking.expiring-login")
 @requirement("DBX-LOCK-006")
 def test_login_after_the_token_expired_takes_a_fresh_one(scope: RecordedScope) -> None:
     """A token of Lakebase lives an hour: a later login uses another one, unasked."""
     bed = bed_of(scope)
-    project = bed.own_project()
-    alice = special_client(scope, "alice", lakebase_project=project)
+    alice = special_client(scope, "alice", **bed.locks.own_compute())
     lock_id = alice.lock("default", LockInfo.new("alice"))
     bed.control.call("lakebase_expire_tokens")
-    bed.suspend(project)
+    bed.locks.suspend()
     alice.unlock("default", lock_id)
     assert alice.lock("default", LockInfo.new("alice"))
 
 
-@needs("test-bed")
+@needs("test-bed", "locking.enforced-key")
 @requirement("DBX-LOCK-005")
 def test_key_of_the_table_excludes_a_second_row(scope: RecordedScope) -> None:
     """The database itself refuses a second row for one state, whoever inserts it."""
     bed = bed_of(scope)
     special_client(scope, "alice").lock("default", LockInfo.new("alice"))
-    table = bed.lock_table()
-    with bed.connection() as connection, pytest.raises(psycopg.errors.UniqueViolation):
-        connection.execute(f"INSERT INTO {table} SELECT * FROM {table}".encode())
-    assert len(bed.lock_rows()) == 1
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        bed.locks.run(f"INSERT INTO {bed.locks.table} SELECT * FROM {bed.locks.table}")
+    assert len(bed.locks.held()) == 1
 
 
 @needs("test-bed")
 @requirement("DBX-LOCK-007")
-@pytest.mark.parametrize("setting", ["lock_table", "lock_schema", "lakebase_project"])
+@pytest.mark.parametrize("setting", ["lock_table", "lock_schema", "lock_backend"])
 def test_client_with_another_lock_store_is_refused(scope: RecordedScope, setting: str) -> None:
     """Who would keep the lock elsewhere is told both places, and holds nothing."""
     bed = bed_of(scope)
-    other = bed.own_project() if setting == "lakebase_project" else f"{bed.scope.lock_schema}_other"
+    other = bed.locks.other_backend if setting == "lock_backend" else f"{bed.scope.lock_schema}_other"
+    refused_elsewhere(scope, other, **{setting: other})
+
+
+@needs("test-bed", "locking.expiring-login")
+@requirement("DBX-LOCK-007")
+def test_client_with_another_database_is_refused(scope: RecordedScope) -> None:
+    """A table of the same name in another database is another lock store."""
+    own = bed_of(scope).locks.own_compute()
+    refused_elsewhere(scope, "".join(own.values()), **own)
+
+
+def refused_elsewhere(scope: RecordedScope, other: str, **settings: str) -> None:
+    """Asserts that a client with other `settings` gets no lock, and is told `other` and the place of ours."""
     alice = special_client(scope, "alice")
     alice.unlock("default", alice.lock("default", LockInfo.new("alice")))
     with pytest.raises(DriverError) as refused:
-        special_client(scope, "bob", **{setting: other}).lock("default", LockInfo.new("bob"))
+        special_client(scope, "bob", **settings).lock("default", LockInfo.new("bob"))
     assert refused.value.definite
     assert refused.value.kind != "locked"
     assert other in refused.value.message
-    assert bed.scope.lock_schema in refused.value.message
+    assert bed_of(scope).scope.lock_schema in refused.value.message
     assert alice.lock("default", LockInfo.new("alice"))
+
+
+@needs("test-bed")
+@requirement("DBX-LOCK-008")
+def test_same_names_in_another_schema_are_another_lock(scope: RecordedScope) -> None:
+    """Two states of one catalog that differ in their schema alone share a lock table and no lock."""
+    bed = bed_of(scope)
+    catalog, schema, volume = bed.volume.split(".")
+    other = f"{schema}_{bed.scope.lock_schema}"
+    bed.control.create_volume(f"{catalog}.{other}.{volume}")
+    alice = special_client(scope, "alice")
+    bob = special_client(scope, "bob", schema=other)
+    theirs = alice.lock("default", LockInfo.new("alice"))
+    ours = bob.lock("default", LockInfo.new("bob"))
+    assert sorted(held for _, held in bed.locks.held()) == sorted([theirs, ours])
+    bob.unlock("default", ours)
+    assert [held for _, held in bed.locks.held()] == [theirs]
 
 
 @needs("test-bed", "locking.fencing")

@@ -1,6 +1,7 @@
 """What a call costs: requests to the workspace and statements to the lock store."""
 
 from lockproof.driver import LockInfo
+from lockproof.driver.databricks_locks import READS
 from lockproof.driver.recorder import RecordedScope
 from lockproof.spec import needs, requirement
 from lockproof.spec.statefile import document, tofu_bytes
@@ -27,25 +28,42 @@ def test_write_is_one_request_and_one_statement(scope: RecordedScope) -> None:
     bed = bed_of(scope)
     client, counted = counted_client(scope, "alice")
     lock_id = client.lock("default", LockInfo.new("alice"))
-    mark, before = bed.control.mark(), len(counted.statements)
+    mark, before = bed.control.mark(), len(counted.texts)
     client.put("default", tofu_bytes(document()), lock_id=lock_id)
     assert [(entry.method, entry.status) for entry in bed.requests(mark)] == [("PUT", 204)]
-    assert len(counted.statements) - before == 1
+    assert len(counted.texts) - before == 1
     client.put("other", tofu_bytes(document()))
     assert len(bed.requests(mark)) == 2
-    assert len(counted.statements) - before == 1
+    assert len(counted.texts) - before == 1
 
 
-@needs("test-bed", "locking")
+@needs("test-bed", "locking.enforced-key")
 @requirement("DBX-COST-003")
 def test_lock_and_unlock_are_one_statement_each(scope: RecordedScope) -> None:
     """Once connected, taking a free lock is one statement and releasing it another; no request is sent."""
     bed = bed_of(scope)
     client, counted = counted_client(scope, "alice")
     client.unlock("default", client.lock("default", LockInfo.new("alice")))
-    mark, before = bed.control.mark(), len(counted.statements)
+    mark, before = bed.control.mark(), len(counted.texts)
     lock_id = client.lock("default", LockInfo.new("alice"))
-    assert len(counted.statements) - before == 1
+    assert len(counted.texts) - before == 1
     client.unlock("default", lock_id)
-    assert len(counted.statements) - before == 2
+    assert len(counted.texts) - before == 2
     assert (bed.requests(mark), counted.opened) == ([], 1)
+
+
+@needs("test-bed", "locking")
+@requirement("DBX-COST-004")
+def test_lock_is_one_change_and_at_most_one_read(scope: RecordedScope) -> None:
+    """A free lock that was held before is taken by one change and at most one read, and released by one."""
+    client, counted = counted_client(scope, "alice")
+    client.unlock("default", client.lock("default", LockInfo.new("alice")))
+    before = len(counted.texts)
+    lock_id = client.lock("default", LockInfo.new("alice"))
+    taking = counted.texts[before:]
+    changes = [text for text in taking if not text.startswith(READS)]
+    assert len(changes) == 1
+    assert len(taking) - len(changes) <= 1
+    client.unlock("default", lock_id)
+    releasing = counted.texts[before + len(taking) :]
+    assert [text.startswith(READS) for text in releasing] == [False]

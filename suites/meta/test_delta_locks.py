@@ -246,11 +246,21 @@ def test_failed_statement_is_not_taken_for_success(locks: Locks) -> None:
         locks.store(table="foreign_table").acquire(KEY, info("ann"))
 
 
-def test_table_and_schema_are_made_when_missing(locks: Locks) -> None:
-    """The first lock makes schema and table, Serializable; the same happens once only."""
+def test_table_is_made_when_missing(locks: Locks) -> None:
+    """The first lock makes the table, Serializable; the same happens once only."""
+    locks.control.create_schema("main.ops")
     locks.store(schema="ops").acquire(KEY, info("ann"))
     shown = locks.sql.run("SHOW TBLPROPERTIES main.ops.state_locks")
     assert shown == [["delta.isolationLevel", "Serializable"]]
+
+
+@pytest.mark.parametrize("place", [{"schema": "nowhere"}, {"catalog": "nowhere"}])
+def test_missing_schema_is_an_error_and_stays_missing(locks: Locks, place: dict[str, str]) -> None:
+    """A lock table is never made in a schema or catalog that is not there: the error names both."""
+    with pytest.raises(ConfigError, match=r"the lock table .*nowhere.* has no place.*lock_schema"):
+        locks.store(**place).acquire(KEY, info("ann"))
+    statements = [record["text"].split()[:2] for record in locks.control.statements()]
+    assert ["CREATE", "SCHEMA"] not in statements
 
 
 def test_missing_table_is_told_with_its_ddl(locks: Locks) -> None:

@@ -62,6 +62,12 @@ def test_truncated_body_breaks_off(fake: Bed) -> None:
     assert get(fake) == b"0123456789"
 
 
+def test_fault_chooses_by_the_content_of_a_request(fake: Bed) -> None:
+    """A pattern on the body strikes what holds it and passes by what does not."""
+    fake.control.add_fault(method="PUT", content="*[b-d]ad*", status=500, times=None)
+    assert [put(fake, data) for data in (b"good", b"a bad one", b"\xff\x00", b"sad")] == [204, 500, 204, 204]
+
+
 def test_series_begins_and_ends_where_scripted(fake: Bed) -> None:
     """`first=2, times=2` strikes the second and the third matching request only."""
     fault = fake.control.add_fault(method="PUT", path="*/files/*", first=2, times=2, status=503)

@@ -12,6 +12,8 @@ import pytest
 import requests
 from deltalake import DeltaTable, write_deltalake
 
+from lockproof.fakes.databricks.control import OPERATIONS
+from lockproof.fakes.databricks.sql.steering import SqlControl
 from lockproof.suites.meta.fake_bed import Bed
 from lockproof.suites.meta.sql_bed import STATEMENTS, Sql
 
@@ -246,3 +248,10 @@ def test_log_tells_engine_time_apart_and_no_parameter(sql: Sql) -> None:
         "TABLE_OR_VIEW_NOT_FOUND",
         "42P01",
     )
+
+
+def test_every_steering_method_has_its_operation() -> None:
+    """Each public method of SqlControl calls an operation that exists, and no operation lacks a method."""
+    public = {name for name in vars(SqlControl) if not name.startswith("_")}
+    known = {name for name, made in OPERATIONS.items() if made.__module__ == SqlControl.__module__}
+    assert public - {"await_statements"} == known

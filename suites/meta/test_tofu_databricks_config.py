@@ -128,6 +128,15 @@ def test_default_lock_backend_is_delta() -> None:
     assert (config.lock_backend, config.warehouse_id) == ("delta", "")
 
 
+def test_locks_are_kept_in_the_states_own_schema_by_default() -> None:
+    """Delta locks lie beside the volume; Lakebase, a database of its own, has a schema of ours."""
+    assert (
+        Config.load({**BLOCK, "lock_backend": "delta", "schema": "my-state"}, environ={}).lock_schema
+        == "my-state"
+    )
+    assert Config.load({**BLOCK, "lock_backend": "lakebase"}, environ={}).lock_schema == "tofu_databricks"
+
+
 def test_misspelt_variable_is_named() -> None:
     """A variable that is nearly one of ours is an error, not ignored."""
     with pytest.raises(ConfigError, match="TOFU_DATABRICKS_CATALOGUE; did you mean TOFU_DATABRICKS_CATALOG"):

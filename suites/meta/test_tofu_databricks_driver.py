@@ -55,7 +55,7 @@ def test_scope_leaves_nothing(driver: DatabricksDriver) -> None:
         client = scope.client("alice")
         client.put("default", b"x")
         client.lock("default", LockInfo.new("alice"))
-        project = scope.test_bed().own_project()
+        project = scope.test_bed().locks.own_compute()["lakebase_project"]
         assert "leaves-nothing" in volumes(driver)
         assert scope.lock_schema in schemas(driver)
     assert "leaves-nothing" not in volumes(driver)
@@ -112,7 +112,7 @@ def test_sixty_clients_lock_at_once(driver: DatabricksDriver) -> None:
         for thread in threads:
             thread.join(120)
         assert failures == []
-        assert len(scope.test_bed().lock_rows()) == RACERS
+        assert len(scope.test_bed().locks.held()) == RACERS
 
 
 HOLDER = TofuLockInfo("1", "op", "info", "who", "v", "2026-01-01T00:00:00Z", "p")
@@ -201,10 +201,10 @@ def test_statements_are_counted(driver: DatabricksDriver) -> None:
         bed = scope.test_bed()
         bed.client("maker").lock("default", LockInfo.new("maker"))
         client = bed.client("alice")
-        counted = bed.counted(client)
+        counted = bed.locks.counted(client)
         with pytest.raises(Locked):
             client.lock("default", LockInfo.new("alice"))
-        assert [text.split()[0] for text in counted.statements] == ["INSERT", "SELECT"]
+        assert [text.split()[0] for text in counted.texts] == ["INSERT", "SELECT"]
         assert counted.opened == 1
 
 
@@ -232,4 +232,4 @@ def test_put_with_a_lost_lock_is_a_definite_refusal(driver: DatabricksDriver) ->
             scope.client("alice").put("default", b"x", lock_id="never")
         assert isinstance(refused.value, NotLocked)
         assert scope.client("alice").get("default") is None
-        assert scope.test_bed().lock_rows() == []
+        assert scope.test_bed().locks.held() == []

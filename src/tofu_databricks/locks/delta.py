@@ -30,7 +30,8 @@ from tofu_databricks.lockinfo import LockInfo
 from tofu_databricks.locks.warehouse import Rows, SqlError, Warehouse
 from tofu_databricks.seams import Checkpoint, Clock, SystemClock, no_checkpoint
 
-CONFLICT = "2D521"
+LOST_RACES = ("2D521", "42P07")
+"""SQLSTATEs of a conflict with another commit, and of a table that somebody else has just created."""
 ROUNDS = 10
 """How often a statement may lose a race without a holder to show for it before we give up."""
 FIRST_WAIT = 0.2
@@ -113,7 +114,10 @@ class DeltaLocks:
         return holders[0] if holders else None
 
     def prepare(self) -> None:
-        """See `LockStore.prepare`. Creates schema and table where they are missing; several may do so."""
+        """See `LockStore.prepare`. Creates the table where it is missing, but no schema; several may do so.
+
+        Raises `ConfigError` where there is no such schema or catalog.
+        """
         for turn in range(ROUNDS):
             try:
                 self._run(
@@ -127,10 +131,8 @@ class DeltaLocks:
                         f"create it with: {self.ddl()}"
                     ) from None
             try:
-                self._create()
-            except SqlError as error:
-                if error.sql_state not in (CONFLICT, "42P06", "42P07"):
-                    raise self._refusal(error) from error
+                self._run("lock.create", self.ddl(), read_only=False)
+            except _Lost:
                 self._wait(turn)
             except PermissionDenied as error:
                 raise LockTableMissing(
@@ -233,28 +235,16 @@ class DeltaLocks:
                 statement, values, read_only=read_only, what=f"the lock table {self.name}"
             )
         except SqlError as error:
-            if error.sql_state == CONFLICT:
+            if error.sql_state in LOST_RACES:
                 raise _Lost(error.resent) from error
             raise self._refusal(error) from error
 
-    def _create(self) -> None:
-        what = f"creating the lock table {self.name}"
-        self.checkpoint("lock.create")
-        try:
-            self.warehouse.run(self.ddl(), read_only=False, what=what)
-        except SqlError as error:
-            if error.error_class != "SCHEMA_NOT_FOUND":
-                raise self._refusal(error) if error.sql_state == "42501" else error from error
-            try:
-                self.warehouse.run(f"CREATE SCHEMA IF NOT EXISTS {self._schema}", read_only=False, what=what)
-                self.warehouse.run(self.ddl(), read_only=False, what=what)
-            except SqlError as again:
-                raise self._refusal(again) if again.sql_state == "42501" else again from again
-
     def _refusal(self, error: SqlError) -> BackendError:
-        if error.sql_state in ("42P01", "42704"):
-            if error.error_class in ("NO_SUCH_CATALOG_EXCEPTION", "CATALOG_NOT_FOUND"):
-                return ConfigError(f"the lock table {self.name} has no catalog: {error}")
+        if error.sql_state == "42704":
+            return ConfigError(
+                f"the lock table {self.name} has no place: {error}; lock_schema names its schema"
+            )
+        if error.sql_state == "42P01":
             return LockTableMissing(f"the lock table {self.name} is missing")
         if error.sql_state == "42501":
             return PermissionDenied(f"the lock table {self.name}: {error}")
