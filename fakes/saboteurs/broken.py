@@ -85,9 +85,10 @@ class Register:
     its name the entry's.
     """
 
-    def __init__(self, module: str, *suites: str) -> None:
+    def __init__(self, module: str, *suites: str, only: tuple[str, ...] = ()) -> None:
         self.module = module
         self.suites = suites
+        self.only = only
         self.saboteurs: list[Saboteur] = []
         self.variants: list[CorrectVariant] = []
 
@@ -96,7 +97,9 @@ class Register:
 
         def register(driver: type[D]) -> type[D]:
             name, story, backend = self._described(driver)
-            self.saboteurs.append(Saboteur(name, requirement, story, backend, self.suites, also))
+            self.saboteurs.append(
+                Saboteur(name, requirement, story, backend, self.suites, also, only=self.only)
+            )
             return driver
 
         return register

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import psycopg
@@ -191,6 +192,54 @@ def test_same_names_in_another_schema_are_another_lock(scope: RecordedScope) -> 
     assert sorted(held for _, held in bed.locks.held()) == sorted([theirs, ours])
     bob.unlock("default", ours)
     assert [held for _, held in bed.locks.held()] == [theirs]
+
+
+@needs("test-bed")
+@requirement("DBX-LOCK-009")
+@pytest.mark.parametrize("step", [1, 2, 3])
+@pytest.mark.parametrize("used", [False, True], ids=["first-use", "used-before"])
+def test_claims_that_overlap_have_one_winner_at_most(scope: RecordedScope, used: bool, step: int) -> None:
+    """Any statement of a claim may stand still while another client claims: one of them holds the lock."""
+    bed = bed_of(scope)
+    alice, bob = special_client(scope, "alice"), special_client(scope, "bob")
+    if used:
+        bob.unlock("default", bob.lock("default", LockInfo.new("bob")))
+    stall = bed.locks.stall(step)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(claimed, alice)
+        while not wait([first], 0.005).done and not stall.reached():
+            pass
+        if first.done():
+            stall.release()  # it takes fewer statements
+        second = pool.submit(claimed, bob)
+        wait([second], 1)  # it may have to wait for the first, as long as that makes the table
+        stall.release()
+        ids = [*first.result(), *second.result()]
+    assert len(ids) <= 1
+    assert [held for _, held in bed.locks.held()] == ids
+
+
+def claimed(client: RecordedClient) -> list[str]:
+    """The lock's id, or nothing when another holds it."""
+    try:
+        return [client.lock("default", LockInfo.new(client.who))]
+    except Locked:
+        return []
+
+
+@needs("test-bed")
+@requirement("DBX-LOCK-010")
+def test_statement_that_the_lock_store_refuses_is_no_lock(scope: RecordedScope) -> None:
+    """Who may use the volume and not the lock store gets an error, and no lock."""
+    bed = bed_of(scope)
+    alice = special_client(scope, "alice")
+    alice.unlock("default", alice.lock("default", LockInfo.new("alice")))
+    token = bed.principal("reader", "READ_VOLUME", "WRITE_VOLUME")
+    with pytest.raises(DriverError) as refused:
+        special_client(scope, "reader", token=token).lock("default", LockInfo.new("reader"))
+    assert refused.value.definite
+    assert not isinstance(refused.value, Locked)
+    assert bed.locks.held() == []
 
 
 @needs("test-bed", "locking.fencing")

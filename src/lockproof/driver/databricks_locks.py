@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import psycopg
@@ -34,6 +35,14 @@ class Statements(Protocol):
     def opened(self) -> int:
         """How many connections were opened for them; 0 where there are none."""
         ...
+
+
+@dataclass(frozen=True)
+class Stall:
+    """A statement that stands still: whether it was `reached`, and how to let it go."""
+
+    reached: Callable[[], bool]
+    release: Callable[[], object]
 
 
 class LockBed(Protocol):
@@ -75,6 +84,9 @@ class LockBed(Protocol):
     def lose_change(self) -> Callable[[], int]:
         """The next change of the lock table's rows takes effect, unanswered; returns how many have been."""
 
+    def stall(self, step: int) -> Stall:
+        """Stops the `step`-th statement (1: the next one) that is about the scope's lock table."""
+
     def own_compute(self) -> Mapping[str, str]:
         """Settings for a compute of this scope alone, which may be suspended without disturbing others."""
 
@@ -109,8 +121,8 @@ class CountedConnections:
 class LakebaseBed:
     """A schema of the shared Lakebase project, and for some tests a project of its own."""
 
-    capabilities = frozenset({"locking.enforced-key", "locking.expiring-login"})
-    other_backend = "delta"
+    capabilities: ClassVar[frozenset[str]] = frozenset({"locking.enforced-key", "locking.expiring-login"})
+    other_backend: ClassVar[str] = "delta"
 
     def __init__(self, scope: DatabricksScope) -> None:
         self.scope = scope
@@ -153,6 +165,15 @@ class LakebaseBed:
         fault = control.call("lakebase_fault", what="drop_reply", match=match)
         return lambda: int(control.call("lakebase_fault_counts", fault_id=fault)["done"])
 
+    def stall(self, step: int) -> Stall:
+        """It stands still before the database sees it."""
+        call = self.scope.control.call
+        fault = call("lakebase_fault", what="hold", match=self.schema, first=step)
+        return Stall(
+            lambda: bool(call("lakebase_fault_counts", fault_id=fault)["hits"]),
+            lambda: call("lakebase_release", fault_id=fault),
+        )
+
     def own_compute(self) -> Mapping[str, str]:
         if not self.project:
             self.project = f"own-{self.schema.replace('_', '-')}"
@@ -194,7 +215,7 @@ class DeltaBed:
     """A Unity Catalog schema of its own, and for some tests a SQL warehouse of its own."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset()
-    other_backend = "lakebase"
+    other_backend: ClassVar[str] = "lakebase"
 
     def __init__(self, scope: DatabricksScope) -> None:
         self.scope = scope
@@ -241,6 +262,14 @@ class DeltaBed:
             drop=True,
         )
         return lambda: int(self.control.fault(fault)["hits"])
+
+    def stall(self, step: int) -> Stall:
+        """It stands still between its snapshot and its commit."""
+        hold = self.control.hold_statements("snapshot", contains=self.scope.lock_schema, first=step)
+        return Stall(
+            lambda: bool(self.control.held_statements(hold)["held"]),
+            lambda: self.control.release_statements(hold),
+        )
 
     def own_compute(self) -> Mapping[str, str]:
         if not self.warehouse:
