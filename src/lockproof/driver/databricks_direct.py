@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from lockproof.driver.databricks_locks import DeltaBed
+from lockproof.driver.databricks_locks import DeltaBed, Stall
 from lockproof.fakes.databricks.sql.engine import DeltaStore, Stopwatch
 from tofu_databricks.locks.delta_storage import parse_options
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 NOTED = {"lock.commit": "COMMIT", "lock.read": "SELECT"}
 """The look at the log that each commit begins with is part of it."""
+
+STALLED = ("lock.acquire", "lock.create", "lock.commit")
 
 
 class NotedSteps:
@@ -39,18 +42,25 @@ class DirectBed(DeltaBed):
     loss is an error that is raised after the commit.
     """
 
+    capabilities: ClassVar[frozenset[str]] = frozenset()
+
     def __init__(self, scope: DatabricksScope) -> None:
         super().__init__(scope)
         self.location = f"{scope.driver.options['lock_root']}/{scope.lock_schema}"
         self.options = scope.driver.options.get("lock_storage_options", "")
         self.steps: list[str] = []
         self.to_lose = 0
+        self.stalls: list[tuple[Iterator[int], threading.Event, threading.Event]] = []
 
     def settings(self) -> Mapping[str, str]:
         return {"lock_location": self.location, "lock_storage_options": self.options}
 
     def checkpoint(self, step: str) -> None:
         """Notes the step; raises `ConnectionResetError` after the commit whose reply is to be lost."""
+        for left, reached, released in self.stalls if step in STALLED else ():
+            if next(left, None) == 0:
+                reached.set()
+                released.wait()
         if step in NOTED:
             self.steps.append(NOTED[step])
         if step == "lock.committed" and self.to_lose:
@@ -71,6 +81,12 @@ class DirectBed(DeltaBed):
 
     def counted(self, client: DatabricksClient) -> NotedSteps:  # type: ignore[override]
         return NotedSteps(self.steps)
+
+    def stall(self, step: int) -> Stall:
+        """Steps are the look at the log, the making of the table and the commit."""
+        reached, released = threading.Event(), threading.Event()
+        self.stalls.append((iter(range(step - 1, -1, -1)), reached, released))
+        return Stall(reached.is_set, released.set)
 
     def lose_change(self) -> Callable[[], int]:
         self.to_lose = 1

@@ -121,7 +121,9 @@ class CountedConnections:
 class LakebaseBed:
     """A schema of the shared Lakebase project, and for some tests a project of its own."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"locking.enforced-key", "locking.expiring-login"})
+    capabilities: ClassVar[frozenset[str]] = frozenset(
+        {"locking.enforced-key", "locking.expiring-login", "locking.grants"}
+    )
     other_backend: ClassVar[str] = "delta"
 
     def __init__(self, scope: DatabricksScope) -> None:
@@ -214,7 +216,7 @@ class LoggedStatements:
 class DeltaBed:
     """A Unity Catalog schema of its own, and for some tests a SQL warehouse of its own."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset()
+    capabilities: ClassVar[frozenset[str]] = frozenset({"locking.grants"})
     other_backend: ClassVar[str] = "lakebase"
 
     def __init__(self, scope: DatabricksScope) -> None:
