@@ -186,7 +186,7 @@ class DirectDeltaLocks:
 
     def _change(self, step: str, change: Callable[[Snapshot], list[Row] | None]) -> None:
         """Commits `change(snapshot)`, the rows to be, on top of the newest version; `None`: nothing to do."""
-        attempt = _Attempt(str(uuid.uuid4()))
+        attempt = Attempt(str(uuid.uuid4()))
         for turn in range(ROUNDS):
             with self._mutex:
                 self.checkpoint(step)
@@ -207,7 +207,7 @@ class DirectDeltaLocks:
             definite=not attempt.unresolved,
         )
 
-    def _commit(self, snapshot: Snapshot, rows: Sequence[Row], attempt: _Attempt) -> bool:
+    def _commit(self, snapshot: Snapshot, rows: Sequence[Row], attempt: Attempt) -> bool:
         """Whether version N+1 is ours. False: it is not, or not yet known to be."""
         from deltalake import CommitProperties, write_deltalake
         from deltalake.exceptions import DeltaError
@@ -218,7 +218,7 @@ class DirectDeltaLocks:
         try:
             write_deltalake(
                 snapshot.table,
-                _batch(sorted(rows, key=lambda row: row.lock_key)),
+                batch_of(sorted(rows, key=lambda row: row.lock_key)),
                 mode="overwrite",
                 commit_properties=CommitProperties(
                     custom_metadata={TOKEN: attempt.token}, max_commit_retries=0
@@ -240,7 +240,7 @@ class DirectDeltaLocks:
             self._vacuum(snapshot.table)
         return True
 
-    def _landed(self, snapshot: Snapshot, attempt: _Attempt) -> bool:
+    def _landed(self, snapshot: Snapshot, attempt: Attempt) -> bool:
         """Whether the commit that was sent is in the log. Another's in its place is the end of it."""
         if attempt.version is None or snapshot.version < attempt.version:
             return False
@@ -389,7 +389,7 @@ class DirectDeltaLocks:
         return _EPOCH + timedelta(seconds=self.clock.now())
 
 
-class _Attempt:
+class Attempt:
     """What became of the commits of one call, all of which carry its token."""
 
     def __init__(self, token: str) -> None:
@@ -431,7 +431,7 @@ def _engine() -> Any:
     return deltalake
 
 
-def _batch(rows: Sequence[Row]) -> Any:
+def batch_of(rows: Sequence[Row]) -> Any:
     """The rows as the engine takes them."""
     import arro3.core as arrow
 
