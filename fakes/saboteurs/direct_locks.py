@@ -97,7 +97,7 @@ class KeyLocks(DirectDeltaLocks):
 
 
 @register.breaks("LOCK-REL-003", "LOCK-REL-002")
-class ReleasesByKey(DirectBroken):
+class ReleasesDirectlyByKey(DirectBroken):
     """A release frees the key, whoever holds it and whatever id is given."""
 
     locks = KeyLocks
