@@ -21,6 +21,8 @@ from tofu_databricks.layout import DEFAULT, Layout
 from tofu_databricks.lockrecord import LockStoreRecord
 from tofu_databricks.locks import LockStore
 from tofu_databricks.locks.delta import DeltaLocks
+from tofu_databricks.locks.delta_direct import DirectDeltaLocks
+from tofu_databricks.locks.delta_storage import CatalogStorage, GivenStorage, Storage, parse_options
 from tofu_databricks.locks.warehouse import Warehouse
 from tofu_databricks.seams import Checkpoint, Clock, SystemClock, no_checkpoint
 from tofu_databricks.statefile import has_managed_resources
@@ -95,6 +97,14 @@ class Backend:
                 clock=self.clock,
                 checkpoint=self.checkpoint,
             )
+        if self.config.lock_backend == "delta-direct":
+            return DirectDeltaLocks(
+                self.storage(),
+                name=f"{self.config.catalog}.{self.config.lock_schema}.{self.config.lock_table}",
+                create_table=self.config.create_lock_table,
+                clock=self.clock,
+                checkpoint=self.checkpoint,
+            )
         from tofu_databricks.locks.lakebase import LakebaseLocks  # late: psycopg takes a while to import
 
         return LakebaseLocks(
@@ -105,6 +115,15 @@ class Backend:
             clock=self.clock,
             checkpoint=self.checkpoint,
         )
+
+    def storage(self) -> Storage:
+        """Where `delta-direct` locks are kept."""
+        config = self.config
+        options = parse_options(config.lock_storage_options)
+        if config.lock_location:
+            return GivenStorage(config.lock_location, options)
+        table = f"{config.catalog}.{config.lock_schema}.{config.lock_table}"
+        return CatalogStorage(self.transport.request_json, table, options, self.clock)
 
     def connector(self) -> Callable[[], psycopg.Connection[Any]]:
         """What opens connections to the Lakebase database of this configuration, as the caller."""

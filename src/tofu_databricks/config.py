@@ -14,8 +14,10 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from tofu_databricks.errors import ConfigError
+from tofu_databricks.locks.delta_storage import checked_options, normal_location, parse_options
 
 ENV_PREFIX = "TOFU_DATABRICKS_"
+LOCK_BACKENDS = ("delta", "delta-direct", "lakebase")
 WORKSPACES_SUFFIX = ".tofu-workspaces"
 """Ends the directory of a key's named workspaces; no segment of a key may end in it."""
 
@@ -66,6 +68,8 @@ class Config:
     key: str
     """Path of the default workspace's state below the volume, for example `terraform.tfstate`."""
     lock_backend: str = "delta"
+    """`delta` (a table, by a SQL warehouse), `delta-direct` (the same table, by its storage alone) or
+    `lakebase`."""
     lock_timeout: float = 0.0
     """How long a `StateManager` waits for a held lock (`-lock-timeout`); not a lease."""
     token: str = field(default="", repr=False)
@@ -88,8 +92,15 @@ class Config:
     """Postgres role; empty: the workspace's own name for the caller."""
     lakebase_sslmode: str = "require"
     lock_schema: str = ""
-    """Empty: for `delta` the state's own schema, for `lakebase` the Postgres schema `tofu_databricks`."""
+    """Empty: for `lakebase` the Postgres schema `tofu_databricks`, for the others the state's own schema."""
     lock_table: str = "state_locks"
+    lock_location: str = ""
+    """Where the table of `delta-direct` locks lies, such as `s3://bucket/path`; empty: where Unity Catalog
+    says that `catalog.lock_schema.lock_table` lies, with credentials that it gives. Leave it empty when
+    others lock the same states by a warehouse."""
+    lock_storage_options: str = field(default="", repr=False)
+    """Options of that storage as `NAME=VALUE,…`, by the names of its environment variables, such as
+    `AWS_REGION=eu-west-1`; they come before the environment and before Unity Catalog's credentials."""
     create_lock_table: bool = True
     retry_deadline: float = 120.0
     """How long a call goes on while the service answers 429."""
@@ -105,7 +116,7 @@ class Config:
             object.__setattr__(self, name, getattr(self, name).lower())
         object.__setattr__(self, "host", normal_host(self.host))
         if not self.lock_schema:
-            chosen = self.schema if self.lock_backend == "delta" else "tofu_databricks"
+            chosen = "tofu_databricks" if self.lock_backend == "lakebase" else self.schema
             object.__setattr__(self, "lock_schema", chosen)
         _check_location(self)
         _check_authentication(self)
@@ -271,14 +282,17 @@ def _check_authentication(config: Config) -> None:
 
 
 def _check_locking(config: Config) -> None:
-    if config.lock_backend not in ("delta", "lakebase"):
-        raise ConfigError(f'lock_backend: {config.lock_backend!r} is not "lakebase" or "delta"')
-    named = _UC_NAME if config.lock_backend == "delta" else _IDENTIFIER
+    if config.lock_backend not in LOCK_BACKENDS:
+        known = ", ".join(f'"{name}"' for name in LOCK_BACKENDS)
+        raise ConfigError(f"lock_backend: {config.lock_backend!r} is not one of {known}")
+    named = _IDENTIFIER if config.lock_backend == "lakebase" else _UC_NAME
     for name, pattern in (("lock_schema", named), ("lock_table", _IDENTIFIER)):
         if not pattern.fullmatch(getattr(config, name)):
             raise ConfigError(f"{name}: {getattr(config, name)!r} must be letters, digits and underscores")
     if config.lock_backend == "delta":
         _check_warehouse(config)
+    elif config.lock_backend == "delta-direct":
+        _check_storage(config)
     else:
         _check_lakebase(config)
 
@@ -288,6 +302,12 @@ def _check_warehouse(config: Config) -> None:
         raise ConfigError(
             f"warehouse_id: {config.warehouse_id!r} is not the id of a SQL warehouse (16 hex digits)"
         )
+
+
+def _check_storage(config: Config) -> None:
+    if config.lock_location:
+        object.__setattr__(config, "lock_location", normal_location(config.lock_location))
+    checked_options(parse_options(config.lock_storage_options))
 
 
 def _check_lakebase(config: Config) -> None:

@@ -61,8 +61,11 @@ class LockStoreRecord:
 
 def describe(config: Config) -> str:
     """The lock store of `config` as one line of JSON; equal for clients that exclude one another."""
-    if config.lock_backend == "delta":
-        table = f"{config.catalog}.{config.lock_schema}.{config.lock_table}".lower()
+    table = f"{config.catalog}.{config.lock_schema}.{config.lock_table}".lower()
+    if config.lock_backend == "delta-direct" and config.lock_location:
+        parts = {"lock_backend": "delta-direct", "lock_table": table, "lock_location": config.lock_location}
+        return json.dumps(parts) + "\n"
+    if config.lock_backend in ("delta", "delta-direct"):  # the same table, hence the same locks
         return json.dumps({"lock_backend": "delta", "lock_table": table}) + "\n"
     compute = (
         f"instances/{config.lakebase_instance}"

@@ -227,7 +227,7 @@ def claimed(client: RecordedClient) -> list[str]:
         return []
 
 
-@needs("test-bed")
+@needs("test-bed", "locking.grants")
 @requirement("DBX-LOCK-010")
 def test_statement_that_the_lock_store_refuses_is_no_lock(scope: RecordedScope) -> None:
     """Who may use the volume and not the lock store gets an error, and no lock."""

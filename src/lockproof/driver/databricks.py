@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -23,12 +25,14 @@ import tofu_databricks
 from lockproof.driver.api import Address, Capabilities, DriverInfo, LockInfo, Snapshot
 from lockproof.driver.command_line import CommandLine
 from lockproof.driver.databricks_bed import TestBed
-from lockproof.driver.databricks_locks import LOCK_BEDS
+from lockproof.driver.databricks_direct import DirectBed
+from lockproof.driver.databricks_locks import LOCK_BEDS, LockBed
 from lockproof.driver.errors import DriverError, ErrorKind, Locked, LockMismatch, NotLocked
 from lockproof.fakes.databricks.control import FakeControl
 from lockproof.fakes.databricks.lakebase_service import PROJECT, serve_lakebase
 from lockproof.fakes.databricks.server import FakeServer
 from lockproof.provision.postgres import provide_postgres
+from lockproof.provision.s3 import provide_s3
 from tofu_databricks import errors
 from tofu_databricks.backend import Backend
 from tofu_databricks.config import ENV_PREFIX, Config
@@ -41,8 +45,10 @@ T = TypeVar("T")
 CATALOG = "lockproof"
 SCHEMA = "conformance"
 KEY = "terraform.tfstate"
-PROVISIONED = ("host", "storage", "token", "lakebase_port")
-OPTIONS = ("variant", "postgres_dsn", *PROVISIONED)
+PROVISIONED = ("host", "storage", "token", "lakebase_port", "lock_root")
+LOCK_STORAGES = ("local", "s3")
+BEDS: Mapping[str, type[LockBed]] = {**LOCK_BEDS, "delta-direct": DirectBed}
+OPTIONS = ("variant", "postgres_dsn", "lock_storage", "lock_storage_options", *PROVISIONED)
 
 FIELDS = ("ID", "Operation", "Info", "Who", "Version", "Created", "Path")
 KINDS: Mapping[type[errors.BackendError], ErrorKind] = {
@@ -109,7 +115,7 @@ class DatabricksScope:
         self.lock_schema = f"locks_{hashlib.sha256(name.encode()).hexdigest()[:16]}"
         self.control = FakeControl(driver.options["host"])
         self.extra: list[DatabricksClient] = []
-        self.locks = LOCK_BEDS[driver.variant](self)
+        self.locks = BEDS[driver.variant](self)
 
     @property
     def full_name(self) -> str:
@@ -131,14 +137,16 @@ class DatabricksScope:
             "lakebase_host": self.links["postgres"].host,
             "lakebase_port": self.links["postgres"].port,
         }
-        return Config.load({**settings, **overrides}, environ={})
+        return Config.load({**settings, **self.locks.settings(), **overrides}, environ={})
 
     def client(self, who: str) -> DatabricksClient:
         return self.open(self.config())
 
     def open(self, config: Config, clock: Clock | None = None) -> DatabricksClient:
         """A client with any settings and clock."""
-        return DatabricksClient(self.driver.backend_class(config, clock=clock))
+        return DatabricksClient(
+            self.driver.backend_class(config, clock=clock, checkpoint=self.locks.checkpoint)
+        )
 
     def command_line(self, workspace: str) -> CommandLine:
         """Stock clients go through `tofu-databricks exec`."""
@@ -180,10 +188,13 @@ class DatabricksDriver:
     """The reference backend under test.
 
     Options are what `provision` yields, so that any process of the run can connect: `host` and `storage`
-    (the fake's addresses), `token` (its administrator's), `lakebase_port`. `postgres_dsn` is the user's own.
+    (the fake's addresses), `token` (its administrator's), `lakebase_port`, `lock_root` and
+    `lock_storage_options` (where direct locks are kept). `postgres_dsn` is the user's own, and `lock_storage`
+    his choice for direct locks: `local` (a folder of this machine) or `s3` (moto's server).
     """
 
-    variants = ("lakebase", "delta")
+    variants = ("lakebase", "delta", "delta-direct")
+    default_variants = ("lakebase", "delta")
     backend_class: type[Backend] = Backend
 
     def __init__(self, options: Mapping[str, str]) -> None:
@@ -200,10 +211,13 @@ class DatabricksDriver:
         self._mutex = threading.Lock()
         self._connection: psycopg.Connection[Any] | None = None
         self._warehouse: Warehouse | None = None
+        on = (
+            " on S3 by moto" if self.variant == "delta-direct" and options.get("lock_storage") == "s3" else ""
+        )
         self.info = DriverInfo(
             "databricks",
             tofu_databricks.__version__,
-            f"tofu_databricks, locks in {self.variant}",
+            f"tofu_databricks, locks in {self.variant}{on}",
             target="fake",
         )
 
@@ -214,7 +228,9 @@ class DatabricksDriver:
 
         Several backends of one run that ask for the same Postgres share them: scopes keep apart.
         """
-        with SERVICES.shared(options.get("postgres_dsn")) as provisioned:
+        with SERVICES.shared(
+            options.get("postgres_dsn"), options.get("lock_storage", "local")
+        ) as provisioned:
             yield provisioned
 
     def capabilities(self) -> Capabilities:
@@ -233,7 +249,7 @@ class DatabricksDriver:
                 "test-bed",
                 "databricks",
                 "http",
-                *LOCK_BEDS[self.variant].capabilities,
+                *BEDS[self.variant].capabilities,
             }
         )
 
@@ -281,39 +297,53 @@ class DatabricksDriver:
 
 
 class Services:
-    """What the reference drivers of one process share: by Postgres, a fake workspace that runs while used."""
+    """What the reference drivers of one process share: by Postgres and the storage of direct locks, a fake
+    workspace that runs while used."""
 
     def __init__(self) -> None:
         self.mutex = threading.Lock()
-        self.running: dict[str | None, tuple[ExitStack, Mapping[str, str]]] = {}
-        self.users: Counter[str | None] = Counter()
+        self.running: dict[tuple[str | None, str], tuple[ExitStack, Mapping[str, str]]] = {}
+        self.users: Counter[tuple[str | None, str]] = Counter()
 
     @contextmanager
-    def shared(self, dsn: str | None) -> Iterator[Mapping[str, str]]:
-        """The options that reach the services; the last user stops them."""
+    def shared(self, dsn: str | None, lock_storage: str = "local") -> Iterator[Mapping[str, str]]:
+        """The options that reach the services; the last user stops them. Raises ValueError for a storage
+        that there is not."""
+        if lock_storage not in LOCK_STORAGES:
+            raise ValueError(f"lock_storage must be {' or '.join(LOCK_STORAGES)}, not {lock_storage!r}")
+        key = (dsn, lock_storage)
         with self.mutex:
-            if dsn not in self.running:
+            if key not in self.running:
                 with ExitStack() as stack:
-                    provisioned = self.start(stack, dsn)
-                    self.running[dsn] = (stack.pop_all(), provisioned)
-            self.users[dsn] += 1
+                    provisioned = self.start(stack, dsn, lock_storage)
+                    self.running[key] = (stack.pop_all(), provisioned)
+            self.users[key] += 1
         try:
-            yield self.running[dsn][1]
+            yield self.running[key][1]
         finally:
             with self.mutex:
-                self.users[dsn] -= 1
-                if not self.users[dsn]:
-                    self.running.pop(dsn)[0].close()
+                self.users[key] -= 1
+                if not self.users[key]:
+                    self.running.pop(key)[0].close()
 
-    def start(self, stack: ExitStack, dsn: str | None) -> Mapping[str, str]:
+    def start(self, stack: ExitStack, dsn: str | None, lock_storage: str) -> Mapping[str, str]:
         postgres = stack.enter_context(provide_postgres(dsn))
         fake = stack.enter_context(FakeServer())
         proxy = stack.enter_context(serve_lakebase(fake.workspace, postgres.keywords()))
+        if lock_storage == "s3":
+            s3 = stack.enter_context(provide_s3())
+            root, options = s3.location, s3.options
+            fake.workspace.sql.tables.storage_options.update(options)
+        else:
+            root = Path(stack.enter_context(TemporaryDirectory(prefix="lockproof-locks-"))).as_uri()
+            options = {}
         return {
             "host": fake.url,
             "storage": fake.storage_url,
             "token": fake.token,
             "lakebase_port": str(proxy.lakebase.port),
+            "lock_root": root,
+            "lock_storage_options": ",".join(f"{name}={value}" for name, value in options.items()),
         }
 
 

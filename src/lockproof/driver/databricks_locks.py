@@ -60,6 +60,12 @@ class LockBed(Protocol):
         """The lock table, as it is written in a statement."""
         ...
 
+    def settings(self) -> Mapping[str, str]:
+        """What the clients of the scope need to know of it."""
+
+    def checkpoint(self, step: str) -> None:
+        """Called before each step of each client of the scope; may raise what a lost reply raises."""
+
     def create(self) -> None:
         """Makes what a lock table needs, but not the table."""
 
@@ -115,12 +121,20 @@ class CountedConnections:
 class LakebaseBed:
     """A schema of the shared Lakebase project, and for some tests a project of its own."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"locking.enforced-key", "locking.expiring-login"})
+    capabilities: ClassVar[frozenset[str]] = frozenset(
+        {"locking.enforced-key", "locking.expiring-login", "locking.grants"}
+    )
     other_backend: ClassVar[str] = "delta"
 
     def __init__(self, scope: DatabricksScope) -> None:
         self.scope = scope
         self.project = ""
+
+    def settings(self) -> Mapping[str, str]:
+        return {}
+
+    def checkpoint(self, step: str) -> None:
+        return
 
     def create(self) -> None:
         return
@@ -202,13 +216,19 @@ class LoggedStatements:
 class DeltaBed:
     """A Unity Catalog schema of its own, and for some tests a SQL warehouse of its own."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset()
+    capabilities: ClassVar[frozenset[str]] = frozenset({"locking.grants"})
     other_backend: ClassVar[str] = "lakebase"
 
     def __init__(self, scope: DatabricksScope) -> None:
         self.scope = scope
         self.control = SqlControl(scope.control.target)
         self.warehouse = ""
+
+    def settings(self) -> Mapping[str, str]:
+        return {}
+
+    def checkpoint(self, step: str) -> None:
+        return
 
     def create(self) -> None:
         self.control.create_schema(self.schema)

@@ -66,6 +66,8 @@ def load(entry: str) -> Callable[[Mapping[str, str]], Driver]:
 def resolve(spec: str, options: Mapping[str, str] | None = None) -> Sequence[BackendSpec]:
     """The backends that `--backend=SPEC` stands for: one, or each variant of a driver that has variants.
 
+    A driver that has `default_variants` besides is run with these alone unless one is named.
+
     Raises `SpecError` for a name, variant or connectable that is not there.
     """
     options = dict(options or {})
@@ -89,13 +91,14 @@ def resolve(spec: str, options: Mapping[str, str] | None = None) -> Sequence[Bac
         known = ", ".join(sorted(points))
         raise SpecError(f"no backend driver named {kind!r}{hint} (installed: {known}; or py:MODULE:FACTORY)")
     entry = points[kind].value
-    variants: Sequence[str] = getattr(load(entry), "variants", ())
+    factory = load(entry)
+    variants: Sequence[str] = getattr(factory, "variants", ())
     if rest and rest not in variants:
         have = f"its variants are {', '.join(variants)}" if variants else "it has no variants"
         raise SpecError(f"backend {kind!r} has no variant {rest!r}: {have}")
     if not variants:
         return [BackendSpec(kind, entry, options)]
-    chosen = [rest] if rest else list(variants)
+    chosen = [rest] if rest else list(getattr(factory, "default_variants", variants))
     return [BackendSpec(f"{kind}:{name}", entry, {**options, "variant": name}) for name in chosen]
 
 

@@ -199,7 +199,7 @@ class DeltaLocks:
         if not rows.cells:
             return None
         found = {
-            str(cells[0]): _holder(str(cells[0]), cells[1]) for cells in rows.cells if cells[0] is not None
+            str(cells[0]): holder_of(str(cells[0]), cells[1]) for cells in rows.cells if cells[0] is not None
         }
         return list(found.values())
 
@@ -266,7 +266,7 @@ class _Lost(Exception):
         self.resent = resent
 
 
-def _holder(lock_id: str, info: str | None) -> LockInfo:
+def holder_of(lock_id: str, info: str | None) -> LockInfo:
     try:
         known = LockInfo.from_json(info or "{}")
     except ValueError:
