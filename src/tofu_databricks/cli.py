@@ -118,8 +118,8 @@ def execute(command: tuple[str, ...], workspace: str, **given: Any) -> None:
     The gateway listens on a free loopback port, asks for a password made for this run, and ends with
     the command. Write it as: tofu-databricks exec -- terraform apply
 
-    Should this program be killed (SIGKILL), COMMAND gets SIGTERM on Linux, elsewhere nothing; processes
-    that COMMAND has started itself get what it passes on.
+    Should this program be killed (SIGKILL), COMMAND gets one SIGTERM; processes that COMMAND has started
+    itself get what it passes on.
     """
     config = load(given)
     check_addressable(workspace)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
@@ -15,52 +14,51 @@ FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signa
 IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
-PR_SET_PDEATHSIG = 1
-"""prctl(2): the signal that a process gets when the thread that started it ends."""
 
 
 class Child:
     """A running command, in a process group of its own.
 
     So an interrupt reaches it exactly once, whether it comes from the terminal or was sent to this
-    process; two would make terraform give up at once and leave its lock behind. On Linux it gets SIGTERM
-    when this process is killed: it is asked to end, as without its gateway it can neither write its state
-    nor release its lock (terraform then leaves `errored.tfstate`).
+    process; two would make terraform give up at once and leave its lock behind. When this process is
+    killed, it gets SIGTERM, once: without its gateway it can neither write its state nor release its
+    lock (terraform then leaves `errored.tfstate`).
     """
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
+        self.watch = _Watch(pid)
 
     @classmethod
     def start(cls, command: Sequence[str], environment: Mapping[str, str]) -> Self:
         """Starts `command`; signals that come from now on are passed on by `wait`, which must follow.
 
-        Call it in the main thread before there are others: it forks, and the main thread is the one whose
-        end the command notices. Raises `OSError` when the command cannot be started.
+        Call it in the main thread, and before there are others: it forks. Raises `OSError` when the
+        command cannot be started.
         """
-        prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
         report, failed = os.pipe()
-        parent = os.getpid()
+        watched, go = os.pipe()
         signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
         try:
             pid = os.fork()
             if pid == 0:
-                os.close(report)
-                _become(command, environment, parent, prctl, failed)
+                os.close(go)
+                _become(command, environment, watched, failed)
             os.close(failed)
-            failed = -1
+            child = cls(pid)
+            os.write(go, b".")
             number = os.read(report, 16)
             if number:
+                child.watch.end()
                 os.waitpid(pid, 0)
                 raise OSError(int(number), os.strerror(int(number)))
         except BaseException:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
             raise
         finally:
-            os.close(report)
-            if failed >= 0:
-                os.close(failed)
-        return cls(pid)
+            for descriptor in (report, watched, go):
+                os.close(descriptor)
+        return child
 
     def wait(self) -> int:
         """Waits for the command's end; its exit code, 128 + n when signal n ended it."""
@@ -76,6 +74,7 @@ class Child:
                         break
                     lent.stopped(os.WSTOPSIG(status))
             finally:
+                self.watch.end()
                 lent.take_back()
                 for number, handler in previous.items():
                     signal.signal(number, handler)
@@ -93,6 +92,42 @@ class Child:
                     os.killpg(self.pid, signal.SIGCONT)
 
         return forward
+
+
+class _Watch:
+    """A process that sends `pid` one SIGTERM should this process end before `end` is called.
+
+    It sees that by the pipe between them. PR_SET_PDEATHSIG sends its signal for each thread of a killed
+    parent that ends, and terraform gives up without saving anything at a second one.
+    """
+
+    def __init__(self, pid: int) -> None:
+        ended, self.alive = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(self.alive)
+            _watch(ended, pid)
+        os.close(ended)
+
+    def end(self) -> None:
+        """Stops watching."""
+        with suppress(OSError):  # it was killed itself
+            os.write(self.alive, b".")
+        os.close(self.alive)
+        os.waitpid(self.pid, 0)
+
+
+def _watch(ended: int, pid: int) -> NoReturn:
+    """The watching process; beyond the reach of the terminal, and holding none of our streams open."""
+    try:
+        os.setsid()
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for stream in range(3):
+            os.dup2(nowhere, stream)
+        if not os.read(ended, 1):
+            os.kill(pid, signal.SIGTERM)
+    finally:
+        os._exit(0)
 
 
 class _Lent:
@@ -154,20 +189,13 @@ def _terminal() -> Iterator[int | None]:
             os.close(opened)
 
 
-def _become(
-    command: Sequence[str],
-    environment: Mapping[str, str],
-    parent: int,
-    prctl: Callable[..., int] | None,
-    failed: int,
-) -> NoReturn:
-    """The command in the forked process; writes the number of the error that kept it from starting."""
+def _become(command: Sequence[str], environment: Mapping[str, str], watched: int, failed: int) -> NoReturn:
+    """The command in the forked process, once it is watched; writes the number of the error that kept it
+    from starting."""
     try:
         os.setpgid(0, 0)
-        if prctl is not None:
-            prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # kept by exec; where it is forbidden we do without
-        if os.getppid() != parent:
-            os._exit(128 + signal.SIGTERM)
+        if not os.read(watched, 1):
+            os._exit(NOT_FOUND)
         for number in (*FORWARDED, *IGNORED_BY_PYTHON):
             if number in IGNORED_BY_PYTHON or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, signal.SIG_DFL)
