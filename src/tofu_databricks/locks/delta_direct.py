@@ -189,8 +189,8 @@ class DirectDeltaLocks:
         attempt = Attempt(str(uuid.uuid4()))
         for turn in range(ROUNDS):
             with self._mutex:
-                self.checkpoint(step)
                 try:
+                    self.checkpoint(step)
                     snapshot = self._snapshot()
                     if self._landed(snapshot, attempt):
                         return
