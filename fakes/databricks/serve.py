@@ -48,7 +48,7 @@ def settings(server: FakeServer) -> dict[str, str]:
 
 
 def serve(out: TextIO, *, dsn: str | None = None, port: int = 0, lakebase_port: int = 0) -> None:
-    """Prints `KEY=VALUE` lines to `out`, quoted for a shell, and serves until SIGINT or SIGTERM.
+    """Prints `KEY=VALUE` lines and comments to `out`, for a shell, and serves until SIGINT or SIGTERM.
 
     `dsn` names a Postgres; without one it is found or started as `provide_postgres` says. Must be called in
     the main thread, for the signals. Raises `ProvisionError` without a Postgres, OSError for a taken port.
@@ -62,15 +62,19 @@ def serve(out: TextIO, *, dsn: str | None = None, port: int = 0, lakebase_port: 
             provide_postgres(dsn) as postgres,
             local_databricks(postgres.keywords(), port=port, lakebase_port=lakebase_port) as server,
         ):
-            write({**settings(server), "LOCKPROOF_POSTGRES": postgres.dsn}, out)
+            write(settings(server), postgres.dsn, out)
             stop.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def write(values: Mapping[str, str], out: TextIO) -> None:
-    """One `NAME=VALUE` a line, quoted for a shell, then the line that says that all is there."""
+def write(values: Mapping[str, str], dsn: str, out: TextIO) -> None:
+    """One `NAME=VALUE` a line, quoted for a shell, then the line that says that all is there.
+
+    The Postgres is told in a comment: as a variable it would be used by runs that outlive it.
+    """
     for name, value in values.items():
         print(f"{name}={shlex.quote(value)}", file=out)
+    print(f"# Postgres: {dsn}", file=out)
     print("# serving until interrupted (Ctrl-C)", file=out, flush=True)

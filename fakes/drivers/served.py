@@ -20,8 +20,8 @@ class Served(HttpDriver):
     """
 
     def capabilities(self) -> Capabilities:
-        """Claims no large states, whose test takes longer than all others together."""
-        return Capabilities(super().capabilities() - {"state.large"})
+        """Claims fencing, but no large states, whose test takes longer than all others together."""
+        return Capabilities((super().capabilities() | {"locking.fencing"}) - {"state.large"})
 
     @classmethod
     def app(cls) -> GatewayApp:

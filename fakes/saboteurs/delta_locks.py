@@ -19,7 +19,10 @@ from tofu_databricks.locks.delta import DeltaLocks
 from tofu_databricks.locks.warehouse import Rows, SqlError
 
 register = Register(
-    __name__, "locks", "databricks", only=("LOCK-EXCL-001", "LOCK-REL-*", "DBX-LOCK-*", "DBX-COST-*")
+    __name__,
+    "locks",
+    "databricks",
+    only=("LOCK-EXCL-001", "LOCK-REL-002", "LOCK-REL-003", "DBX-LOCK-*", "DBX-COST-*"),
 )
 SABOTEURS = register.saboteurs
 
@@ -136,7 +139,8 @@ class OptimisticLocks(DeltaLocks):
     def acquire(self, key: str, info: LockInfo) -> str:
         statement = (
             f"MERGE INTO {self._table} t USING (SELECT :k AS k, :id AS id, :info AS info) s "
-            "ON t.lock_key = s.k WHEN MATCHED AND t.lock_id IS NULL THEN UPDATE SET lock_id = s.id, info = s.info "
+            "ON t.lock_key = s.k WHEN MATCHED AND t.lock_id IS NULL "
+            "THEN UPDATE SET lock_id = s.id, info = s.info "
             "WHEN NOT MATCHED THEN INSERT (lock_key, lock_id, info) VALUES (s.k, s.id, s.info)"
         )
         values = {"k": key, "id": info.ID, "info": json.dumps(asdict(info))}

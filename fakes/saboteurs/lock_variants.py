@@ -142,6 +142,17 @@ class StaleWritesSaySo(BrokenClient):
 
 
 @register.correct
+class StaleWritesFindALock(BrokenClient):
+    """A write under a lock that is not held is refused by whose lock it is, as a request for the lock is."""
+
+    def put(self, workspace: str, data: bytes, *, lock_id: str | None = None) -> None:
+        try:
+            super().put(workspace, data, lock_id=lock_id)
+        except LockMismatch as refusal:
+            raise Locked("held by another", holder=refusal.holder) from refusal
+
+
+@register.correct
 class NamelessRefusals(BrokenClient):
     """Does not know who holds a lock, and claims no capability that rests on it."""
 

@@ -1,27 +1,33 @@
 """Who calls: the SDK's unified authentication, within a bound of time.
 
 RFC "Authentication": explicit token or service principal, then the environment, then `~/.databrickscfg`.
-An explicit token with an explicit host needs nothing resolved, so the SDK stays out: it would look up
-`/.well-known/databricks-config` first and wait minutes for a workspace that answers 503.
+An explicit token with an explicit host needs nothing resolved, so the SDK stays out. Elsewhere it looks up
+`/.well-known/databricks-config`, for as long as it may when nobody answers; so we ask first, by the retry
+rules of every other call, and a personal access token lets it ask nothing.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import requests
 
-from tofu_databricks.config import Config
+from tofu_databricks.config import Config, normal_host
 from tofu_databricks.errors import BackendError, ConfigError, Unauthenticated, Unavailable
 from tofu_databricks.reply import one_line
+from tofu_databricks.transport import Transport
 
 if TYPE_CHECKING:
     from databricks.sdk.core import Config as SdkConfig
 
 AUTH_DEADLINE = 30.0
 """Seconds that a resolution of credentials, or a refresh, may take."""
+REMEMBERED = 5.0
+"""Seconds for which an outage met by a resolution is told again without another attempt."""
+METADATA = "/.well-known/databricks-config"
 
 T = TypeVar("T")
 
@@ -33,11 +39,21 @@ class Credentials:
     credentials), `Unauthenticated` (refused by the token endpoint) or `Unavailable`.
     """
 
-    def __init__(self, config: Config, *, deadline: float = AUTH_DEADLINE) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        deadline: float = AUTH_DEADLINE,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.config = config
         self.deadline = deadline
+        self.monotonic = monotonic
         self.mutex = threading.Lock()
         self.sdk: SdkConfig | None = None
+        self.asked = ""
+        self.outage = ""
+        self.outage_ends = 0.0
 
     @property
     def direct(self) -> bool:
@@ -48,7 +64,7 @@ class Credentials:
         """The workspace's address, `https://…` without a slash at the end."""
         if self.direct:
             return self.config.host
-        return str(self._resolved().host)
+        return normal_host(str(self._resolved().host))
 
     def headers(self) -> Mapping[str, str]:
         """Fresh authentication headers; the SDK refreshes a token before it expires."""
@@ -60,7 +76,13 @@ class Credentials:
     def _resolved(self) -> SdkConfig:
         with self.mutex:
             if self.sdk is None:
-                sdk = self._bounded(self._construct)
+                if self.outage and self.monotonic() < self.outage_ends:
+                    raise Unavailable(self.outage)
+                try:
+                    sdk = self._bounded(self._construct)
+                except Unavailable as error:
+                    self.outage, self.outage_ends = str(error), self.monotonic() + REMEMBERED
+                    raise
                 if not sdk.host:
                     raise ConfigError(
                         "host is missing: set it, or DATABRICKS_HOST, or a profile that has one"
@@ -69,10 +91,27 @@ class Credentials:
             return self.sdk
 
     def _construct(self) -> SdkConfig:
-        from databricks.sdk.core import Config as SdkConfig  # imported late: it takes a second
+        from tofu_databricks.sdkconfig import ResolvedConfig  # imported late: it takes a second
 
         given = {name: value for name, value in self.explicit().items() if value}
-        return SdkConfig(**given, retry_timeout_seconds=int(self.deadline))
+        return ResolvedConfig(self._look, **given, retry_timeout_seconds=int(self.deadline))
+
+    def _look(self, host: str, asked: bool) -> None:
+        """Raises `ConfigError` for a host that is no address, `Unavailable` for one that does not answer."""
+        host = normal_host(host)
+        if not asked:
+            return
+        self.asked = host
+        verify = self.config.ca_certificate or not self.config.skip_cert_verification
+        probe = Transport(lambda: host, dict, retry_deadline=self.deadline, verify=verify)
+        try:
+            probe.request("GET", METADATA, what="authentication")
+        except Unavailable:
+            raise
+        except BackendError:
+            return  # it answers; what it says is for the SDK to judge
+        finally:
+            probe.close()
 
     def explicit(self) -> dict[str, Any]:
         """What the settings say, as keywords of the SDK; the empty ones are left to its chain."""
@@ -106,11 +145,14 @@ class Credentials:
         if failure:
             raise self._explained(failure[0]) from None
         if not outcome:
-            raise Unavailable(f"authentication did not finish within {self.deadline:g} s")
+            place = f" at {self.asked}" if self.asked else ""
+            raise Unavailable(f"authentication{place} did not finish within {self.deadline:g} s")
         return outcome[0]
 
     def _explained(self, error: Exception) -> BackendError:
         """The error of the SDK in this package's terms, without its dump of the configuration."""
+        if isinstance(error, BackendError):
+            return error
         text = one_line(str(error).partition(". Config:")[0].partition(" Config: ")[0])
         if isinstance(error, requests.RequestException | TimeoutError | ConnectionError):
             return Unavailable(f"cannot reach the service that issues credentials: {type(error).__name__}")

@@ -20,11 +20,12 @@ import click
 from tofu_databricks import __version__
 from tofu_databricks.backend import Backend
 from tofu_databricks.config import Config
-from tofu_databricks.errors import BackendError, ConfigError
+from tofu_databricks.errors import BackendError, ConfigError, WorkspaceError
 from tofu_databricks.gateway import Access, Gateway, GatewayApp, Limits
 from tofu_databricks.gateway.access import is_loopback
 from tofu_databricks.gateway.child import NOT_EXECUTABLE, NOT_FOUND, run
 from tofu_databricks.gateway.environment import client_environment
+from tofu_databricks.layout import check_addressable
 
 MISTAKE = 4
 """Exit code of a wrong setting or argument. Not 2: that is terraform's "there are changes"."""
@@ -85,6 +86,9 @@ def serve(
     secret = read_secret(secret_file)
     if loopback_only and not is_loopback(address):
         raise ConfigError(f"--loopback-only and --bind {address} exclude each other")
+    if loopback_only and secret is not None:
+        source = "--secret-file" if secret_file else f"the secret in {SECRET_VARIABLE}"
+        raise ConfigError(f"--loopback-only, which asks for no secret, and {source} exclude each other")
     if secret is None and not loopback_only:
         raise ConfigError(
             f"no secret: set {SECRET_VARIABLE} or --secret-file, or --loopback-only to serve without one"
@@ -115,8 +119,9 @@ def execute(command: tuple[str, ...], workspace: str, **given: Any) -> None:
     the command. Write it as: tofu-databricks exec -- terraform apply
     """
     config = load(given)
+    check_addressable(workspace)
     with Backend(config) as backend:
-        backend.client(workspace)
+        backend.client(workspace)  # refuses a name that no workspace can have
         access = Access(secrets.token_urlsafe(32))
         assert access.secret is not None
         with Gateway(GatewayApp(backend, access)) as gateway:
@@ -247,6 +252,7 @@ def fail(code: int, message: str) -> NoReturn:
 def main() -> None:
     """The entry point: every mistake is one line and exit code 4, every failure one line and 1."""
     logging.basicConfig(level=logging.WARNING, format="tofu-databricks: %(message)s")
+    logging.getLogger("databricks.sdk").setLevel(logging.CRITICAL)  # our one line says what went wrong
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as request:
@@ -258,7 +264,7 @@ def main() -> None:
         sys.exit(MISTAKE)
     except click.ClickException as error:
         fail(MISTAKE, error.format_message())
-    except ConfigError as error:
+    except (ConfigError, WorkspaceError) as error:
         fail(MISTAKE, str(error))
     except BackendError as error:
         fail(FAILED, str(error))

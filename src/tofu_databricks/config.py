@@ -24,6 +24,8 @@ WORKSPACES_SUFFIX = ".tofu-workspaces"
 _REFERENCE = re.compile(r"\$\{env:([^}]*)\}")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+LONGEST_DURATION = 9_223_372_036.0
+"""Seconds: Go counts nanoseconds in 64 bits, and the client of `lock_timeout` is written in Go."""
 _UC_NAME = re.compile(r"[^./\x00-\x20\x7f]{1,255}")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _WAREHOUSE = re.compile(r"[0-9a-f]{16}")
@@ -43,7 +45,10 @@ def duration(text: str) -> float:
         total += float(match[1]) * _UNITS[match[2]]
         end = match.end()
     if end == 0 or end != len(text):
-        raise ValueError(f'{text!r} is not a duration; write for example "10m", "90s" or "1h30m"')
+        near = f'"{text}s"' if text.isascii() and text.isdigit() else '"10m", "90s" or "1h30m"'
+        raise ValueError(f"{text!r} is not a duration; write for example {near}")
+    if total > LONGEST_DURATION:
+        raise ValueError(f"{text!r} is longer than a duration can be, 292 years")
     return total
 
 
@@ -51,7 +56,8 @@ def duration(text: str) -> float:
 class Config:
     """Checked settings of one backend; the names are those of the `backend "databricks"` block.
 
-    Durations are in seconds. Secrets are not in `repr()`.
+    Durations are in seconds; a source may give a number of seconds or the text of a Go duration. Secrets
+    are not in `repr()`.
     """
 
     host: str = ""
@@ -108,7 +114,7 @@ class Config:
         for name in ("catalog", "schema", "volume"):
             # Unity Catalog names are case-insensitive: two spellings must not be two locks.
             object.__setattr__(self, name, getattr(self, name).lower())
-        object.__setattr__(self, "host", _normal_host(self.host))
+        object.__setattr__(self, "host", normal_host(self.host))
         if not self.lock_schema:
             chosen = "tofu_databricks" if self.lock_backend == "lakebase" else self.schema
             object.__setattr__(self, "lock_schema", chosen)
@@ -227,10 +233,15 @@ def _port(value: Any) -> int:
 def _seconds(value: Any) -> float:
     if isinstance(value, str):
         return duration(value)
-    raise ValueError(f'must be a duration such as "10m", not {value!r}')
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 <= value <= LONGEST_DURATION:
+        raise ValueError(f'must be a duration such as "10m", or a number of seconds, not {value!r}')
+    return float(value)
 
 
-def _normal_host(host: str) -> str:
+def normal_host(host: str) -> str:
+    """`host` with a scheme and without a slash at its end. Raises `ConfigError` when there is more to it,
+    such as a user name and password."""
     if not host:
         return ""
     if "://" not in host:

@@ -52,6 +52,19 @@ class Layout:
         return name if genuine else None
 
 
+def check_addressable(workspace: str) -> None:
+    """Raises `WorkspaceError` for a name that cannot be one segment of a gateway's address.
+
+    Such workspaces exist in the volume all the same: it is HTTP clients and proxies that would take
+    them for another path.
+    """
+    if workspace in {"", ".", ".."} or any(c in "/\\" or not c.isprintable() for c in workspace):
+        raise WorkspaceError(
+            f"workspace {workspace!r} has no address at a gateway: a name there is not empty, '.' or '..', "
+            "and holds no slash, backslash or control character"
+        )
+
+
 def escape(name: str) -> str:
     """`name` in letters, digits and `-._~`, everything else as `=XX`; one segment, and reversible.
 

@@ -1,7 +1,8 @@
 """HTTP to the workspace: one connection pool, the retry rules, and a class for each way to fail.
 
 Retries: RFC "Error Handling". At most three on connection errors and 500/502/503/504, with exponential
-back-off and jitter; 429 by `Retry-After` or back-off until `retry_deadline`; 401 and 403 never.
+back-off and jitter; 429 by back-off, or `Retry-After` where that is later, until `retry_deadline`; 401 and
+403 never.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from tofu_databricks.seams import Checkpoint, Clock, SystemClock, no_checkpoint
 RETRIES = 3
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 8.0
+MOST_DOUBLINGS = 16  # far beyond LONGEST_WAIT, and no overflow however many attempts there were
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
 POOL_SIZE = 32
@@ -218,8 +220,10 @@ class _Call:
         """Seconds until the next attempt."""
         failed = self.last(state)
         tries = max(1, self.throttled if isinstance(failed.error, Throttled) else self.transient)
-        backoff = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** (tries - 1)) * random.uniform(0.75, 1.25)
-        return backoff if failed.wait is None else failed.wait
+        doublings = min(tries - 1, MOST_DOUBLINGS)
+        backoff = min(LONGEST_WAIT, FIRST_WAIT * 2.0**doublings) * random.uniform(0.75, 1.25)
+        # The later of the two: "now", or a date that is over, must not become a flood of requests.
+        return max(backoff, failed.wait or 0.0)
 
     def stop(self, state: tenacity.RetryCallState) -> bool:
         """Whether to give up instead of waiting for `state.upcoming_sleep` seconds."""

@@ -80,6 +80,7 @@ def test_an_unlock_without_a_body_releases(wire: Wire) -> None:
     assert wire.held_by() is None
 
 
+@needs("http")
 @requirement("HTTP-UNLOCK-004")
 def test_an_unlock_with_another_id_is_refused(wire: Wire) -> None:
     """UNLOCK with an ID that does not hold the lock is refused for good, and the holder keeps it."""
@@ -163,6 +164,7 @@ def test_a_damaged_write_is_refused(wire: Wire) -> None:
     assert wire.read() == state
 
 
+@needs("http")
 @requirement("HTTP-DELETE-001")
 def test_a_delete_purges_the_state(wire: Wire) -> None:
     """DELETE answers 200, after which there is no state."""

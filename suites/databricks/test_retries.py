@@ -1,6 +1,8 @@
 """Failures that may pass: how often, how long, and what is said when they do not."""
 
 import email.utils
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,9 +60,24 @@ def test_outage_that_passes_goes_unnoticed(scope: RecordedScope, outage: str) ->
 
 @needs("test-bed")
 @requirement("DBX-RETRY-001")
-def test_nobody_answering_is_unavailable(scope: RecordedScope) -> None:
-    """No network: the address is named, nothing can have happened."""
-    client = special_client(scope, "alice", host="http://127.0.0.1:1")
+@pytest.mark.parametrize("credentials", ["explicit", "ambient token", "ambient service principal"])
+def test_nobody_answering_is_unavailable(
+    scope: RecordedScope, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, credentials: str
+) -> None:
+    """No network: the address is named, nothing can have happened, wherever the credentials come from."""
+    settings: dict[str, str | None] = {"host": "http://127.0.0.1:1"}
+    if credentials != "explicit":
+        for name in [name for name in os.environ if name.startswith(("DATABRICKS_", "ARM_", "GOOGLE_"))]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("DATABRICKS_CONFIG_FILE", str(tmp_path / "no-such-file"))
+        monkeypatch.setenv("DATABRICKS_HOST", "http://127.0.0.1:1")
+        settings = {"host": None, "token": None}
+    if credentials == "ambient token":
+        monkeypatch.setenv("DATABRICKS_TOKEN", "dapi" + "0" * 32)
+    if credentials == "ambient service principal":
+        monkeypatch.setenv("DATABRICKS_CLIENT_ID", "robot")
+        monkeypatch.setenv("DATABRICKS_CLIENT_SECRET", "dose" + "0" * 32)
+    client = special_client(scope, "alice", **settings)
     with pytest.raises(DriverError) as failure:
         client.put("default", tofu_bytes(document()))
     assert (failure.value.kind, failure.value.definite) == ("unavailable", True)
@@ -71,7 +88,10 @@ def test_nobody_answering_is_unavailable(scope: RecordedScope) -> None:
 @requirement("DBX-RETRY-002")
 @pytest.mark.parametrize("form", ["seconds", "date"])
 def test_throttled_call_waits_as_long_as_it_is_told(scope: RecordedScope, form: str) -> None:
-    """429 with Retry-After, in seconds or as a date, is sent again after that time, more than three times."""
+    """429 with Retry-After, in seconds or as a date, is sent again after that time, more than three times.
+
+    A date that is over asks for no wait; then the back-off keeps the calls apart.
+    """
     bed = bed_of(scope)
     clock = SkippingClock()
     client = special_client(scope, "alice", clock=clock)
@@ -79,18 +99,22 @@ def test_throttled_call_waits_as_long_as_it_is_told(scope: RecordedScope, form: 
     bed.control.add_fault(path=bed.files, status=429, headers={"Retry-After": wait}, times=5)
     data = tofu_bytes(document())
     client.put("default", data)
-    assert clock.slept == ([11] * 5 if form == "seconds" else [30, 0, 0, 0, 0])
+    asked = [11] * 5 if form == "seconds" else [30]
+    assert clock.slept[: len(asked)] == asked
+    assert len(clock.slept) == 5
+    assert min(clock.slept) > 0
     assert bed.control.files(bed.volume) == {"terraform.tfstate": len(data)}
 
 
 @needs("test-bed")
 @requirement("DBX-RETRY-003")
-def test_throttling_for_ever_ends(scope: RecordedScope) -> None:
-    """429 without Retry-After backs off until retry_deadline, then the error says throttled."""
+@pytest.mark.parametrize("headers", [{"X-No": "1"}, {"Retry-After": "0"}], ids=["unsaid", "now"])
+def test_throttling_for_ever_ends(scope: RecordedScope, headers: dict[str, str]) -> None:
+    """429 with Retry-After: 0, or without, backs off until retry_deadline; then the error says throttled."""
     bed = bed_of(scope)
     clock = SkippingClock()
     client = special_client(scope, "alice", clock=clock, retry_deadline="90s")
-    bed.control.add_fault(path=bed.files, status=429, headers={"X-No": "1"}, times=None)
+    bed.control.add_fault(path=bed.files, status=429, headers=headers, times=None)
     with pytest.raises(DriverError) as failure:
         client.put("default", tofu_bytes(document()))
     assert (failure.value.kind, failure.value.definite) == ("throttled", True)

@@ -44,11 +44,11 @@ def releases(client: RecordedClient, lock_id: str, workspace: str = "default") -
 
 
 def writes(client: RecordedClient, data: bytes, lock_id: str, workspace: str = "default") -> bool:
-    """Whether a write under `lock_id` is accepted; a refusal must be one of a fenced write's own."""
+    """Whether a write under `lock_id` is accepted; a refusal must be definite and about the lock."""
     try:
         client.put(workspace, data, lock_id=lock_id)
     except DriverError as refusal:
-        if refusal.kind in {"stale", "lock_mismatch", "not_locked"} and refusal.definite:
+        if refusal.kind in {"stale", "lock_mismatch", "not_locked", "locked"} and refusal.definite:
             return False
         raise
     return True

@@ -7,6 +7,7 @@ counter in the state itself, read and written without any other protection, lose
 from __future__ import annotations
 
 import json
+import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -43,8 +44,10 @@ class CriticalSection:
                 self.inside.discard(who)
 
 
-def together(clients: Sequence[RecordedClient], act: Callable[[RecordedClient], object]) -> None:
-    """Runs `act` for every client in a thread of its own, all let go at once.
+def together(
+    clients: Sequence[RecordedClient], act: Callable[[RecordedClient], object], rng: random.Random
+) -> None:
+    """Runs `act` for every client in a thread of its own, all let go at once; `rng` draws their order.
 
     Returns when all have ended; raises what was raised first.
     """
@@ -60,13 +63,17 @@ def together(clients: Sequence[RecordedClient], act: Callable[[RecordedClient], 
             raise
 
     with ThreadPoolExecutor(len(clients)) as pool:
-        wait([pool.submit(run, client) for client in clients])
+        wait([pool.submit(run, client) for client in rng.sample(clients, len(clients))])
     if failures:
         raise failures[0]
 
 
 def race(
-    clients: Sequence[RecordedClient], workspace: str, section: CriticalSection, rounds: int
+    clients: Sequence[RecordedClient],
+    workspace: str,
+    section: CriticalSection,
+    rounds: int,
+    rng: random.Random,
 ) -> Counter[str]:
     """In each round every client asks once for the lock; who gets it counts up in the state.
 
@@ -89,11 +96,13 @@ def race(
             tally[outcome] += 1
 
     for _ in range(rounds):
-        together(clients, ask)
+        together(clients, ask, rng)
     return tally
 
 
-def lock_in_loops(clients: Sequence[RecordedClient], loops: int, workspace: str = "default") -> Counter[str]:
+def lock_in_loops(
+    clients: Sequence[RecordedClient], loops: int, rng: random.Random, workspace: str = "default"
+) -> Counter[str]:
     """Every client asks `loops` times, without pause, and releases at once whatever it is granted.
 
     Returns how many attempts were `won` and `refused`; raises any other outcome.
@@ -113,7 +122,7 @@ def lock_in_loops(clients: Sequence[RecordedClient], loops: int, workspace: str 
             with mutex:
                 tally[outcome] += 1
 
-    together(clients, loop)
+    together(clients, loop, rng)
     return tally
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tofu_databricks.gateway.environment import LOCKING_COMMANDS, client_environment
+from tofu_databricks.gateway.environment import LOCKING_COMMANDS, client_environment, go_duration
 
 DEADLINE = 30.0
 SETTINGS = {
@@ -178,8 +178,9 @@ def test_on_a_terminal_the_command_has_it() -> None:
 
 def test_on_a_terminal_the_command_can_be_stopped_and_continued() -> None:
     """Ctrl-Z stops the command and exec with it; continued, the command has the terminal again."""
-    pid, terminal = on_terminal("echo ready; read line; echo read $line; exit 6")
+    pid, terminal = on_terminal("read first; echo ready; read line; echo read $line; exit 6")
     try:
+        os.write(terminal, b"first\n")  # what has read a line has the terminal
         read_until(terminal, "ready")
         os.write(terminal, b"\x1a")
         assert os.WIFSTOPPED(state_of(pid))
@@ -291,7 +292,16 @@ def test_the_environment_of_a_client() -> None:
     assert {n for n in waiting_for if n.startswith("TF_CLI_ARGS")} == {
         f"TF_CLI_ARGS_{command}" for command in LOCKING_COMMANDS
     }
-    assert waiting_for["TF_CLI_ARGS_state_mv"] == "-lock-timeout=1.5s"
+    assert waiting_for["TF_CLI_ARGS_state_mv"] == "-lock-timeout=1500ms"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0004, "1ms"), (1.5, "1500ms"), (600.0, "600s"), (1_080_000.0, "1080000s"), (9.2e9, "9200000000s")],
+)
+def test_a_duration_is_written_as_go_reads_it(seconds: float, text: str) -> None:
+    """However long or short, without an exponent, and never 0."""
+    assert go_duration(seconds) == text
 
 
 def test_a_command_that_is_not_there_is_127(tmp_path: Path) -> None:
@@ -313,6 +323,10 @@ def test_a_command_that_is_not_there_is_127(tmp_path: Path) -> None:
         (["--set", "token=x"], {}, "other users can read a command line"),
         (["--set", "nonsense"], {}, "NAME=VALUE"),
         (["--config", "/nonexistent.toml"], {}, "/nonexistent.toml"),
+        (["--workspace", "a/b"], {}, "workspace 'a/b' has no address"),
+        (["--workspace", "a\nb"], {}, "has no address"),
+        (["--workspace", ""], {}, "has no address"),
+        (["--workspace", "x" * 300], {}, "too long"),
         ([], {"TOFU_DATABRICKS_CATALOG": ""}, "missing setting"),
         ([], {"TOFU_DATABRICKS_LOCK_TIMEOUT": "soon"}, "lock_timeout"),
     ],

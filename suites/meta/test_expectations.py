@@ -70,6 +70,69 @@ def test_entry_for_a_test_that_was_not_chosen_is_fine(pytester: pytest.Pytester)
     assert run_here(pytester, "--backend-expect=expect.toml", "test_one.py").code == 0
 
 
+PARAMETRIZED = """
+import pytest
+
+@pytest.mark.parametrize("n", ["one", "two"])
+def test_many(backend, n):
+    assert backend.id
+
+def test_one(backend):
+    assert backend.id
+"""
+
+
+@pytest.mark.parametrize(
+    ("entry", "complaint"),
+    [
+        ('test = "test_all.py::test_many[typo]"', "matches no test: test_all.py::test_many[typo]"),
+        ('test = "test_all.py::test_many[memory-typo]"', "(its parameters: one, two)"),
+        ('test = "test_all.py::test_many"', "test_all.py::test_many (its parameters: one, two)"),
+        ('test = "test_all.py::test_one[memori]"', "(its parameters: none)"),
+        ('test = "suites/locks/test_gone.py::*[memory]"', "matches no test"),
+        ('test = "test_all.py::test_many[databrics:lakebase-one]"', "matches no test"),
+        (
+            'test = "test_all.py::*"\nbackend = "databrics:*"',
+            "matches no backend: databrics:* (known: memory, ",
+        ),
+        ('requirement = "LOCK-*"\nbackend = "databrics:*"', "matches no backend: databrics:*"),
+    ],
+)
+def test_entry_with_a_slip_in_brackets_or_backend_is_a_usage_error(
+    pytester: pytest.Pytester, entry: str, complaint: str
+) -> None:
+    """A parameter that a collected test does not have, or a backend that nobody has, is a dead entry."""
+    pytester.makepyfile(test_all=PARAMETRIZED)
+    text = f'[[expect.fail]]\n{entry}\nreason = "known"\n'
+    (pytester.path / "expect.toml").write_text(text, encoding="utf-8")
+    run = run_here(pytester, "--backend-expect=expect.toml", "test_all.py")
+    assert run.code == 4
+    assert complaint in run.output
+
+
+@pytest.mark.parametrize(
+    ("entry", "chosen"),
+    [
+        ('test = "test_all.py::test_many[*]"\nbackend = "databricks:*"', "test_all.py"),
+        ('test = "test_all.py::test_many[databricks:lakebase-one]"', "test_all.py"),
+        ('test = "test_all.py::test_one[file]"', "test_all.py"),
+        ('test = "test_all.py::test_one[http:http://127.0.0.1:8410/]"', "test_all.py"),
+        ('test = "test_all.py::*"\nbackend = "py:their_driver:make"', "test_all.py"),
+        ('requirement = "LOCK-*"\nbackend = "file"', "test_all.py"),
+        ('test = "test_all.py::test_many[two]"', "test_all.py::test_many[memory-one]"),
+    ],
+)
+def test_entry_for_another_run_with_the_same_file_is_fine(
+    pytester: pytest.Pytester, entry: str, chosen: str
+) -> None:
+    """A file may serve runs of several backends, and of one parameter."""
+    pytester.makepyfile(test_all=PARAMETRIZED)
+    text = f'[[expect.fail]]\n{entry}\nreason = "known"\n'
+    (pytester.path / "expect.toml").write_text(text, encoding="utf-8")
+    run = run_here(pytester, "--backend-expect=expect.toml", chosen)
+    assert (run.code, set(run.statuses().values())) == (0, {"pass"}), run.output
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

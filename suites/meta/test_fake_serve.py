@@ -30,7 +30,6 @@ COMMAND = [
 SETTINGS = {
     "DATABRICKS_HOST",
     "DATABRICKS_TOKEN",
-    "LOCKPROOF_POSTGRES",
     "TOFU_DATABRICKS_CATALOG",
     "TOFU_DATABRICKS_KEY",
     "TOFU_DATABRICKS_LAKEBASE_PORT",
@@ -41,16 +40,21 @@ SETTINGS = {
 }
 
 
+POSTGRES = "# Postgres: "
+
+
 @contextmanager
-def served() -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
-    """The process and the settings that it printed."""
+def served() -> Iterator[tuple[subprocess.Popen[str], dict[str, str], str]]:
+    """The process, the settings that it printed, and the Postgres that it named."""
     with subprocess.Popen(COMMAND, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stdout is not None
         watchdog = threading.Timer(60, process.kill)
         watchdog.start()
         try:
             lines = list(iter(process.stdout.readline, "# serving until interrupted (Ctrl-C)\n"))
-            yield process, dict(shlex.split(line)[0].split("=", 1) for line in lines)
+            (dsn,) = (line.removeprefix(POSTGRES).strip() for line in lines if line.startswith(POSTGRES))
+            words = [shlex.split(line, comments=True) for line in lines]  # as a shell reads them
+            yield process, dict(word.split("=", 1) for line in words for word in line), dsn
         finally:
             watchdog.cancel()
             process.terminate()
@@ -61,7 +65,7 @@ def test_printed_settings_are_enough_and_nothing_is_left_running(
     stop: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the printed environment alone a state and a lock work; the signal ends the fake and Postgres."""
-    with served() as (process, settings):
+    with served() as (process, settings, postgres):
         assert set(settings) == SETTINGS
         for name, value in settings.items():
             monkeypatch.setenv(name, value)
@@ -79,12 +83,12 @@ def test_printed_settings_are_enough_and_nothing_is_left_running(
         control = FakeControl(settings["DATABRICKS_HOST"])
         assert control.files("main.default.tofu")["terraform.tfstate"] == 13
         assert control.unknown_routes() == []
-        with psycopg.connect(settings["LOCKPROOF_POSTGRES"]) as connection:
+        with psycopg.connect(postgres) as connection:
             assert connection.execute("SELECT 1").fetchone() == (1,)
         process.send_signal(stop)
         assert process.wait(30) == 0
     with pytest.raises(psycopg.OperationalError):
-        psycopg.connect(settings["LOCKPROOF_POSTGRES"], connect_timeout=10)
+        psycopg.connect(postgres, connect_timeout=10)
     with pytest.raises(requests.ConnectionError):
         requests.get(settings["DATABRICKS_HOST"], timeout=10)
 
@@ -92,5 +96,5 @@ def test_printed_settings_are_enough_and_nothing_is_left_running(
 def test_values_are_quoted_for_a_shell() -> None:
     """A value that a shell would take apart is quoted."""
     out = io.StringIO()
-    write({"A": "x y&z", "B": "plain"}, out)
-    assert out.getvalue().splitlines()[:2] == ["A='x y&z'", "B=plain"]
+    write({"A": "x y&z", "B": "plain"}, "host=h", out)
+    assert out.getvalue().splitlines()[:3] == ["A='x y&z'", "B=plain", "# Postgres: host=h"]

@@ -115,6 +115,12 @@ def serving(
         ([], {}, "no secret"),
         (["--bind", "0.0.0.0"], {}, "no secret"),
         (["--bind", "0.0.0.0", "--loopback-only"], {}, "exclude each other"),
+        (
+            ["--loopback-only"],
+            {"TOFU_DATABRICKS_GATEWAY_SECRET": "s"},
+            "TOFU_DATABRICKS_GATEWAY_SECRET exclude",
+        ),
+        (["--loopback-only", "--secret-file", __file__], {}, "--secret-file exclude"),
         (["--bind", "192.0.2.7"], {"TOFU_DATABRICKS_GATEWAY_SECRET": "s"}, "cannot listen on 192.0.2.7"),
         (["--tls-cert", "c.pem"], {"TOFU_DATABRICKS_GATEWAY_SECRET": "s"}, "come together"),
         (["--tls-cert", "/no/c", "--tls-key", "/no/k"], {"TOFU_DATABRICKS_GATEWAY_SECRET": "s"}, "/no/c"),

@@ -80,6 +80,27 @@ def test_an_unknown_release_of_a_stranger_stays_refused(bed: Bed) -> None:
 
 
 @pytest.mark.parametrize("body", [id_only("a"), b""], ids=["id alone", "empty"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_forced_unlock_whose_reply_was_lost_succeeds_again(bed: Bed, body: bytes, when: str) -> None:
+    """A lock of another process, UNLOCK by force, 503, UNLOCK again: 200, whether or not it took effect."""
+    bed.backend.locks["default"] = LockInfo(ID="a")
+    getattr(bed.backend, when)["unlock"] = once(LOST)
+    assert bed.wire.send("UNLOCK", body).status_code == 503
+    assert bed.wire.send("UNLOCK", body).status_code == 200
+    assert not bed.backend.locks
+
+
+def test_a_forced_unlock_in_doubt_is_no_release_of_the_next_holder(bed: Bed) -> None:
+    """When another holds the lock by the time of the repeat, it keeps it."""
+    bed.backend.locks["default"] = LockInfo(ID="a")
+    bed.backend.after["unlock"] = once(LOST)
+    assert bed.wire.send("UNLOCK", id_only("a")).status_code == 503
+    bed.backend.locks["default"] = LockInfo(ID="b")
+    assert bed.wire.send("UNLOCK", id_only("a")).status_code == 409
+    assert bed.backend.locks["default"].ID == "b"
+
+
+@pytest.mark.parametrize("body", [id_only("a"), b""], ids=["id alone", "empty"])
 def test_a_holder_whose_lock_was_forced_learns_it(bed: Bed, body: bytes) -> None:
     """After somebody's force-unlock the holder's own UNLOCK is 409: it lost the lock."""
     bed.wire.lock("a")

@@ -16,6 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 import requests.utils
+from psycopg import errors as pg
 from psycopg import sql
 
 from lockproof.fakes.databricks.lakebase_tls import certificate
@@ -506,6 +507,33 @@ def test_eight_first_users_at_once_all_get_their_table(bed: LakebaseBed, round_:
     assert rows(bed) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [("tuple concurrently updated", True), ("cache lookup failed for relation 1", False)],
+)
+def test_internal_error_at_creation_is_told_unless_it_is_the_known_race(
+    bed: LakebaseBed, text: str, made: bool
+) -> None:
+    """Two grants at once are an internal error to Postgres, and tried again; any other is said at once."""
+    store = bed.store()
+    assert isinstance(store, LakebaseLocks)
+    steps: list[str] = []
+
+    def checkpoint(step: str) -> None:
+        steps.append(step)
+        if step == "lock.create" and steps.count(step) == 1:
+            raise pg.InternalError_(text)
+
+    store.checkpoint = checkpoint
+    if made:
+        store.prepare()
+        assert steps.count("lock.create") == 2
+    else:
+        with pytest.raises(Unavailable, match=text):
+            store.prepare()
+        assert steps.count("lock.create") == 1
+
+
 def test_first_lock_makes_the_table(bed: LakebaseBed, store: LockStore) -> None:
     """Without any preparation the first call creates what it needs."""
     assert store.holder(KEY) is None
@@ -674,6 +702,53 @@ def test_fresh_token_that_is_refused_is_unauthenticated(bed: LakebaseBed) -> Non
     assert slept(store) == []
     assert "eyJ" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind"),
+    [
+        ("failed to resolve host 'token-db.localhost': [Errno -2] Name or service not known", Unavailable),
+        (
+            'connection to server at "token-db.localhost" (::1), port 5432 failed: timeout expired',
+            Unavailable,
+        ),
+        ('connection to server at "::1", port 1 failed: database "token certificate" is busy', Unavailable),
+        ('FATAL: password authentication failed for user "token role"', Unauthenticated),
+        ("FATAL: the token has expired", Unauthenticated),
+    ],
+)
+def test_names_in_a_failed_login_are_not_its_reason(
+    bed: LakebaseBed, monkeypatch: pytest.MonkeyPatch, failure: str, kind: type[BackendError]
+) -> None:
+    """A host, role or database called after a token, or after TLS, does not make an outage a refusal."""
+
+    def connect(**_: Any) -> Any:
+        raise psycopg.OperationalError(failure)
+
+    monkeypatch.setattr(connector.BoundedConnection, "connect", connect)
+    store = bed.store(
+        lakebase_host="token-db.localhost",
+        lakebase_user="token role",
+        lakebase_database="token certificate",
+    )
+    with pytest.raises(BackendError) as caught:
+        store.holder(KEY)
+    assert type(caught.value) is kind
+    assert failure in str(caught.value)
+
+
+@pytest.mark.parametrize("state", [pg.InvalidPassword, pg.InvalidAuthorizationSpecification])
+def test_refused_login_is_known_by_its_sqlstate(
+    bed: LakebaseBed, monkeypatch: pytest.MonkeyPatch, state: type[psycopg.OperationalError]
+) -> None:
+    """Where the SQLSTATE comes with the refusal, its words do not matter, in whatever language."""
+
+    def connect(**_: Any) -> Any:
+        raise state("FATAL: Passwort-Authentifizierung fehlgeschlagen")
+
+    monkeypatch.setattr(connector.BoundedConnection, "connect", connect)
+    with pytest.raises(Unauthenticated):
+        bed.store().holder(KEY)
 
 
 @pytest.mark.parametrize(

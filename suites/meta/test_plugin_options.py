@@ -75,6 +75,9 @@ def test_unknown_variables_are_named(one: pytest.Pytester, monkeypatch: pytest.M
         ("opt = 'a=b'", "opt must be a table"),
         ("suite = [1]", "suite must be text or a list of text"),
         ("seed = ", "lockproof.toml: Invalid value"),
+        ("timeout = nan", "positive, finite number of seconds"),
+        ("timeout = inf", "positive, finite number of seconds"),
+        (f"timeout = 1{'0' * 400}", "timeout is too large"),
     ],
 )
 def test_bad_file_is_one_clear_line(one: pytest.Pytester, text: str, message: str) -> None:
@@ -83,6 +86,19 @@ def test_bad_file_is_one_clear_line(one: pytest.Pytester, text: str, message: st
     run = run_here(one, "test_one.py")
     assert run.code == 4
     assert message in run.output
+    assert "Traceback" not in run.output
+    assert "INTERNALERROR" not in run.output
+
+
+def test_bad_quotes_in_a_variable_are_one_clear_line(
+    one: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Driver options in the environment are words of a shell; a quote without end names the variable."""
+    monkeypatch.setenv("LOCKPROOF_OPT", "a='b")
+    run = run_here(one, "test_one.py")
+    assert run.code == 4
+    assert [line for line in run.lines if "LOCKPROOF_OPT" in line] == run.lines
+    assert "No closing quotation" in run.output
 
 
 @pytest.mark.parametrize(
@@ -93,6 +109,11 @@ def test_bad_file_is_one_clear_line(one: pytest.Pytester, text: str, message: st
         (["--backend-seed=x"], "--backend-seed must be a number, not 'x'"),
         (["--backend-clients=1"], "at least 2"),
         (["--backend-timeout=0"], "positive"),
+        (["--backend-timeout=nan"], "positive, finite number of seconds"),
+        (["--backend-timeout=inf"], "positive, finite number of seconds"),
+        (["--backend-timeout=1e300"], "positive, finite number of seconds"),
+        (["--backend=http:http://127.0.0.1:99999/"], "the address is malformed: Port out of range"),
+        (["--backend=http:http://[::1"], "the address is malformed: Invalid IPv6 URL"),
         (["--backend-without=lockign"], "no capability named 'lockign'"),
         (["--backend-expect=nowhere.toml"], "cannot read"),
         (["--backend-opt=novalue"], "write KEY=VALUE"),
@@ -107,6 +128,7 @@ def test_bad_option_is_one_clear_line(one: pytest.Pytester, options: list[str], 
     assert run.code == 4
     assert message in run.output
     assert "Traceback" not in run.output
+    assert "INTERNALERROR" not in run.output
 
 
 def test_option_without_backend_is_refused(one: pytest.Pytester) -> None:
@@ -130,6 +152,12 @@ def test_options_go_to_the_backend_they_name(one: pytest.Pytester) -> None:
     table = f'[opt."{service}"]\nmarks = "{one.path}"\n'
     (one.path / "lockproof.toml").write_text(table, encoding="utf-8")
     assert run_here(one, "test_two.py", f"--backend={service}").code == 0
+
+
+def test_a_postgres_goes_to_no_backend_that_has_no_use_for_it(one: pytest.Pytester) -> None:
+    """A Postgres for one backend is no option of another one that shares something else."""
+    run = run_here(one, "test_one.py", "--backend-seed=5", "--backend-postgres=host=unused", backend="file")
+    assert run.code == 0
 
 
 def test_seed_repeats_the_random_numbers_of_a_test(one: pytest.Pytester) -> None:

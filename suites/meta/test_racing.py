@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -47,7 +49,7 @@ def test_the_race_counts_wins_in_the_state(clients: list[RecordedClient]) -> Non
     """On a correct backend the counter is the number of wins, and every attempt won or was refused."""
     clients[0].put("default", counted(0))
     section = CriticalSection()
-    tally = race(clients, "default", section, rounds=3)
+    tally = race(clients, "default", section, rounds=3, rng=random.Random(1))
     assert tally["won"] == count(clients[0], "default") >= 3
     assert tally["won"] + tally["refused"] == 3 * len(clients)
     assert section.overlaps == []
@@ -56,9 +58,31 @@ def test_the_race_counts_wins_in_the_state(clients: list[RecordedClient]) -> Non
 def test_clients_are_let_go_together(clients: list[RecordedClient]) -> None:
     """All clients act at the same time: each can wait for all others."""
     inside = threading.Barrier(len(clients))
-    together(clients, lambda client: inside.wait(10))
+    together(clients, lambda client: inside.wait(10), random.Random(1))
     assert inside.n_waiting == 0
     assert not inside.broken
+
+
+def test_the_seed_draws_the_order_in_which_clients_start(
+    clients: list[RecordedClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal seeds start the clients of each round in equal orders, other seeds in others."""
+    started: list[str] = []
+
+    class Pool(ThreadPoolExecutor):
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+            started.append(args[0].who)
+            return super().submit(fn, *args, **kwargs)
+
+    monkeypatch.setattr("lockproof.suites.locks.racing.ThreadPoolExecutor", Pool)
+    clients[0].put("default", counted(0))
+    for seed in (5, 5, 6):
+        race(clients, "default", CriticalSection(), rounds=3, rng=random.Random(seed))
+    first, again, other = (started[n : n + 18] for n in (0, 18, 36))
+    assert first == again
+    assert first != other
+    assert first[:6] != first[6:12]
+    assert sorted(first[:6]) == [client.who for client in clients]
 
 
 def test_the_first_failure_is_raised(clients: list[RecordedClient]) -> None:
@@ -76,7 +100,7 @@ def test_the_first_failure_is_raised(clients: list[RecordedClient]) -> None:
 
     turns = Turns(len(clients) - 1)
     with pytest.raises(Violation, match="the cause"):
-        together(clients, act)
+        together(clients, act, random.Random(1))
 
 
 def test_too_little_contention_is_unknown_after_three_tries() -> None:

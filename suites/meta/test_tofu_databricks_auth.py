@@ -162,7 +162,7 @@ def test_unreachable_login_is_unavailable(workspace: FakeWorkspace, monkeypatch:
 
 
 def test_threads_share_one_resolution(workspace: FakeWorkspace) -> None:
-    """Many first users at once look the workspace up once."""
+    """Many first users at once look the workspace up once: we whether it answers, the SDK what."""
     client = workspace.directory.create_client(workspace.create_principal("robot", service=True))
     subject = credentials(workspace, client_id=client.client_id, client_secret=client.secret)
     found: list[str] = []
@@ -172,7 +172,78 @@ def test_threads_share_one_resolution(workspace: FakeWorkspace) -> None:
     for thread in threads:
         thread.join(30)
     assert found == [workspace.url] * 8
-    assert len(workspace.log.select(path="/.well-known/databricks-config")) == 1
+    assert len(workspace.log.select(path="/.well-known/databricks-config")) == 2
+
+
+def ambient(monkeypatch: pytest.MonkeyPatch, host: str, how: str) -> None:
+    """A host and credentials in the environment."""
+    monkeypatch.setenv("DATABRICKS_HOST", host)
+    if how == "token":
+        monkeypatch.setenv("DATABRICKS_TOKEN", SECRET)
+    else:
+        monkeypatch.setenv("DATABRICKS_CLIENT_ID", "i")
+        monkeypatch.setenv("DATABRICKS_CLIENT_SECRET", SECRET)
+
+
+def test_ambient_token_reaches_no_network(workspace: FakeWorkspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host and a token from the environment need nothing looked up either."""
+    ambient(monkeypatch, workspace.url, "token")
+    subject = credentials(None)
+    assert subject.headers() == {"Authorization": f"Bearer {SECRET}"}
+    assert workspace.log.count == 0
+
+
+def test_nobody_answering_a_login_is_named_with_its_address(
+    workspace: FakeWorkspace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An ambient service principal without a network: the address and the reason, not the SDK's patience."""
+    ambient(monkeypatch, "http://127.0.0.1:1", "service principal")
+    error = failure_of(credentials(None))
+    assert type(error) is Unavailable
+    assert "no answer from http://127.0.0.1:1: Connection refused (tried 4 times)" in str(error)
+    assert not caplog.records
+
+
+def test_outage_of_the_login_is_remembered_for_a_moment(
+    workspace: FakeWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three calls in a row do not wait for the same outage three times; one that comes later tries again."""
+    client = workspace.directory.create_client(workspace.create_principal("robot", service=True))
+    time = [100.0]
+    subject = credentials(workspace, client_id=client.client_id, client_secret=client.secret)
+    subject.monotonic = lambda: time[0]
+    workspace.add_fault(path="/.well-known/*", drop=True, times=None)
+    first = failure_of(subject)
+    asked = workspace.log.count
+    again = failure_of(subject)
+    assert (type(again), str(again)) == (Unavailable, str(first))
+    assert workspace.log.count == asked == 4
+    workspace.faults.remove()
+    time[0] += 6.0
+    assert subject.headers()["Authorization"].startswith("Bearer ey")
+
+
+@pytest.mark.parametrize("how", ["token", "service principal"])
+@pytest.mark.parametrize("place", ["environment", "profile"])
+def test_ambient_host_with_a_password_in_it_is_refused(
+    workspace: FakeWorkspace,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    how: str,
+    place: str,
+) -> None:
+    """User and password in the address are refused before anything is asked, and shown nowhere."""
+    host = "https://user:hunter-secret@127.0.0.1:1"
+    if place == "environment":
+        ambient(monkeypatch, host, how)
+    else:
+        login = f"token = {SECRET}" if how == "token" else f"client_id = i\nclient_secret = {SECRET}"
+        (tmp_path / "databrickscfg").write_text(f"[DEFAULT]\nhost = {host}\n{login}\n")
+    error = failure_of(credentials(None))
+    assert type(error) is ConfigError
+    assert "write the workspace's address alone" in str(error)
+    assert "hunter" not in caplog.text
 
 
 def test_failed_resolution_is_tried_again(workspace: FakeWorkspace, tmp_path: Path) -> None:

@@ -107,8 +107,12 @@ def test_host_is_normalised(given: str, expected: str) -> None:
         ({"lakebase_port": 0}, "lakebase_port: must be a port number, not 0"),
         ({"lakebase_port": True}, "lakebase_port: must be a port number, not True"),
         ({"lock_table": 'a";'}, "lock_table: .* must be letters, digits and underscores"),
-        ({"lock_timeout": "10"}, "lock_timeout: '10' is not a duration"),
-        ({"lock_timeout": 10}, "lock_timeout: must be a duration"),
+        ({"lock_timeout": "10"}, "lock_timeout: '10' is not a duration; write for example \"10s\""),
+        ({"lock_timeout": True}, "lock_timeout: must be a duration .* not True"),
+        ({"retry_deadline": -1}, "retry_deadline: must be a duration .* not -1"),
+        ({"retry_deadline": float("nan")}, "retry_deadline: must be a duration .* not nan"),
+        ({"retry_deadline": 10**400}, "retry_deadline: must be a duration"),
+        ({"lock_timeout": "2562048h"}, "lock_timeout: '2562048h' is longer than a duration can be"),
         ({"create_lock_table": "maybe"}, "create_lock_table: must be true or false, not 'maybe'"),
         ({"ca_certificate": "/no/such/file"}, "ca_certificate: there is no file /no/such/file"),
         ({"fencing": "strict"}, 'fencing = "strict" is not available'),
@@ -119,6 +123,13 @@ def test_mistake_is_named_in_one_line(changes: dict[str, Any], expected: str) ->
     with pytest.raises(ConfigError, match=expected) as refused:
         load(**changes)
     assert "\n" not in str(refused.value)
+
+
+def test_number_is_a_duration_in_seconds() -> None:
+    """TOML's numbers, whole or not, are seconds; text is a Go duration."""
+    config = load(retry_deadline=120, lock_timeout=1.5)
+    assert (config.retry_deadline, config.lock_timeout) == (120.0, 1.5)
+    assert isinstance(config.retry_deadline, float)
 
 
 def test_default_lock_backend_is_delta() -> None:

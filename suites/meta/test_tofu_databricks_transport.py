@@ -264,10 +264,10 @@ def test_every_error_body_becomes_one_line(body: bytes, shown: str) -> None:
 
 def test_throttling_waits_the_seconds_that_are_asked() -> None:
     """429 with Retry-After in seconds waits just that long, more than four times if need be."""
-    script = Script(*[failing(429, b"", Retry_After="7")] * 6, ok())
+    script = Script(*[failing(429, b"", Retry_After="11")] * 6, ok())
     subject = transport(script)
     subject.request("GET", "/x")
-    assert slept(subject) == [7] * 6
+    assert slept(subject) == [11] * 6
 
 
 def test_throttling_waits_until_the_date_that_is_asked() -> None:
@@ -286,12 +286,31 @@ def test_throttling_without_usable_retry_after_backs_off(value: str) -> None:
     assert [0.375, 0.75] <= slept(subject) <= [0.625, 1.25]
 
 
-def test_date_in_the_past_is_no_wait() -> None:
-    """A Retry-After that is over already does not wait."""
+@pytest.mark.parametrize("status", [429, 503])
+def test_date_in_the_past_backs_off(status: int) -> None:
+    """A Retry-After that is over already leaves the wait to the back-off."""
     date = email.utils.formatdate(1_600_000_000, usegmt=True)
-    subject = transport(Script(failing(429, b"", Retry_After=date), ok()))
+    subject = transport(Script(*[failing(status, b"", Retry_After=date)] * 2, ok()))
     subject.request("GET", "/x")
-    assert slept(subject) == [0]
+    assert [0.375, 0.75] <= slept(subject) <= [0.625, 1.25]
+
+
+@pytest.mark.parametrize("value", ["0", "1"])
+def test_service_that_asks_for_no_wait_is_not_flooded(value: str) -> None:
+    """Throttled for ever with a Retry-After shorter than the back-off: the attempts stay few."""
+    script = Script(failing(429, b"", Retry_After=value))
+    subject = transport(script)
+    assert type(failure_of(lambda: subject.request("GET", "/x"))) is Throttled
+    assert 10 < len(script.sent) < 30
+    assert 100 < sum(slept(subject)) <= 120
+
+
+def test_many_attempts_do_not_overflow() -> None:
+    """A retry_deadline of days is kept to, however many attempts it takes."""
+    script = Script(failing(429))
+    subject = transport(script, retry_deadline=86_400.0)
+    assert type(failure_of(lambda: subject.request("GET", "/x"))) is Throttled
+    assert len(script.sent) > 1_100  # 2.0 ** 1024 is no float
 
 
 def test_throttling_ends_at_the_deadline() -> None:

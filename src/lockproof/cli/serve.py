@@ -25,7 +25,8 @@ PORT = click.IntRange(0, 65535)
 def fake(port: int, lakebase_port: int, postgres: str | None) -> None:
     """Serve a fake Databricks workspace until interrupted.
 
-    Prints KEY=VALUE lines; sourcing them is all that tofu-databricks needs:
+    Prints KEY=VALUE lines; sourcing them is all that tofu-databricks needs. The Postgres
+    behind it is named in a comment.
 
         lockproof fake > fake.env &   then   set -a; . ./fake.env; set +a
     """

@@ -116,8 +116,8 @@ class Client(Protocol):
         """The state of `workspace`, `None` when there is none yet."""
 
     def put(self, workspace: str, data: bytes, *, lock_id: str | None = None) -> None:
-        """Replace the state. With a `lock_id` that is not held raises kind `stale`, `LockMismatch`
-        or `NotLocked`; without one, while locked, may pass or be refused."""
+        """Replace the state. With a `lock_id` that is not held raises kind `stale`, `LockMismatch` or
+        `NotLocked`, or unusually `Locked`; without one, while locked, may pass or be refused."""
 
     def delete(self, workspace: str) -> None:
         """Remove the state; afterwards `get` returns `None`. Deleting nothing is no error."""
@@ -162,7 +162,8 @@ class Driver(Protocol):
 
     A driver is made by a factory that takes `Mapping[str, str]` of options and that may also have
     `variants` (a sequence of names: `NAME` on the command line then stands for all of them, and the
-    option `variant` says which) and `provision(options)` (see `lockproof.driver.registry`).
+    option `variant` says which) and `provision(options)` (see `lockproof.driver.registry`), which is told
+    of the user's own Postgres by the option `postgres_dsn` unless the factory's `takes_postgres` is false.
     """
 
     info: DriverInfo

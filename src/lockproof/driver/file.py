@@ -176,6 +176,8 @@ class FileScope:
 class FileDriver:
     """`--backend=file`: states and locks in the directory of option `path`, by default a temporary one."""
 
+    takes_postgres = False
+
     def __init__(self, options: Mapping[str, str]) -> None:
         unknown = sorted(set(options) - {"path"})
         if unknown:

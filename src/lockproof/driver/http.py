@@ -11,12 +11,19 @@ Options (`--backend-opt NAME=VALUE`):
 - `username` and `password` (or `password_file`), or `bearer` (or `bearer_file`).
 - `ca`: PEM file of the authority to trust. `timeout`: seconds to wait for a reply, 30.
 - `target`: `fake`, `local` or `real`; by default local on a loopback address, else real.
+- `lacks` and `claims`: capabilities, comma-separated, to take from or add to those below.
+
+A server is taken to do what the protocol and its clients rest on: DELETE, large states, a refusal that
+names the holder, and an unlock that looks at the ID, which `force-unlock` documents as a nonce. What it
+does with the ID that a write carries the protocol leaves open, and clients check nothing: a server that
+refuses writes under a lost lock is proved to with `claims=locking.fencing`, and without it no test looks.
+A server without, for example, DELETE says `lacks=state.delete`.
 
 Placeholders in an address isolate what the suite makes. `{scope}` stands for the name of a key space
 (letters, digits, hyphens), `{workspace}` for the workspace, percent-encoded, for example
 `http://127.0.0.1:8410/state/{scope}-{workspace}`. Without `{scope}` there is one key space: it must be
-empty or is emptied first, one test at a time uses it, and nothing else may. Without `{workspace}` the
-server has the default workspace alone.
+empty or is emptied first, one test at a time uses it, and nothing else may; a server that has no DELETE
+must then take an empty write for one. Without `{workspace}` the server has the default workspace alone.
 """
 
 from __future__ import annotations
@@ -29,7 +36,8 @@ import json
 import os
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -42,17 +50,27 @@ from lockproof import __version__
 from lockproof.driver.api import Address, Capabilities, DriverInfo, LockInfo, Snapshot
 from lockproof.driver.command_line import CommandLine
 from lockproof.driver.errors import DriverError, Locked, LockMismatch, NotLocked
-from lockproof.driver.http_outcome import check_md5, holder_of, never_sent, reason, refusal
+from lockproof.driver.http_outcome import (
+    NoSuchMethod,
+    check_md5,
+    holder_of,
+    never_sent,
+    reason,
+    refusal,
+)
 from lockproof.driver.http_settings import Settings
 
 DEFAULT = "default"
 HTTP_LINK = "http"
+NEEDS_DELETE = "the server cannot remove a state: it needs DELETE, or {scope} in the address"
 ONE_SCOPE = "without {scope} in the address only one scope at a time can be open"
 FORCED = "0001-01-01T00:00:00Z"
 
 
 class HttpDriver:
     """A server at `options["address"]`; see the module for the options."""
+
+    takes_postgres = False
 
     def __init__(self, options: Mapping[str, str]) -> None:
         self.settings = Settings.read(options)
@@ -62,21 +80,34 @@ class HttpDriver:
         self.info = DriverInfo("http", __version__, what, url, self.settings.target)
 
     def capabilities(self) -> Capabilities:
-        """What the protocol offers; it cannot list workspaces."""
-        names = {
-            "state.delete",
-            "state.large",
-            "state.atomic-replace",
-            "locking.holder-info",
-            "locking.force-unlock",
-            "locking.release-nonce",
-            "locking.fencing",
-            "clients.process",
-            "http",
-        }
-        if "{scope}" in self.settings.address:
-            names.add("places")
-        return Capabilities(names)
+        """What the protocol offers, as the options correct it; it cannot list workspaces."""
+        return self.settings.capabilities
+
+    @staticmethod
+    @contextmanager
+    def provision(options: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+        """Makes sure that a server's only key space can be emptied, where there is nothing to lose yet.
+
+        Raises `ValueError` for a wrong option and `DriverError` for a server that cannot be used.
+        """
+        driver = HttpDriver(options)
+        if "{scope}" not in driver.settings.address:
+            driver.require_cleaning()
+        yield {}
+
+    def require_cleaning(self) -> None:
+        """Raises `DriverError` when a state that is written now cannot be removed."""
+        scope = self.open_scope("cleaning", attach=True)
+        client = scope.client("cleaner")
+        with claim(self.settings.address):
+            try:
+                if client.get(DEFAULT) is None:
+                    client.put(DEFAULT, b"{}")
+                    client.remove(DEFAULT)
+            except Locked:
+                return  # of an earlier run; whoever opens the scope releases it
+            finally:
+                client.close()
 
     def links(self) -> Mapping[str, Address]:
         """The server, where all its addresses are one host reached in the clear."""
@@ -254,10 +285,10 @@ class HttpClient:
     def clear(self, workspace: str) -> None:
         """Removes the state, and first the lock, whoever left it."""
         try:
-            self.delete(workspace)
+            self.remove(workspace)
         except Locked as refused:
             self.unlock(workspace, known_holder(refused).ID)
-            self.delete(workspace)
+            self.remove(workspace)
             return
         probe = LockInfo.new(self.who)
         try:
@@ -266,6 +297,21 @@ class HttpClient:
             self.unlock(workspace, known_holder(refused).ID)
         else:
             self.unlock(workspace, probe.ID)
+
+    def remove(self, workspace: str) -> None:
+        """Deletes the state; on a server without DELETE by an empty write, if that makes it absent."""
+        try:
+            self.delete(workspace)
+        except NoSuchMethod:
+            if self.get(workspace) is None:
+                return
+            try:
+                self.put(workspace, b"")
+            except DriverError as refused:
+                if isinstance(refused, Locked) or not refused.definite:
+                    raise
+            if self.get(workspace) is not None:
+                raise DriverError("unsupported", True, NEEDS_DELETE) from None
 
     def send(
         self,

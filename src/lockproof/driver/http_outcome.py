@@ -21,6 +21,10 @@ KINDS: Mapping[int, ErrorKind] = {
 }
 
 
+class NoSuchMethod(DriverError):
+    """The server does not know the method that it was asked for; nothing was done."""
+
+
 def refusal(what: str, reply: requests.Response, *, write: bool) -> DriverError:
     """The error for a status that the protocol gives no meaning.
 
@@ -37,7 +41,8 @@ def refusal(what: str, reply: requests.Response, *, write: bool) -> DriverError:
         return DriverError("timeout", not write, f"{what} failed with status 408")
     definite = status >= 400 or not write  # an odd 2xx says that something was done
     kind = KINDS.get(status, "unsupported" if status >= 400 else "malformed")
-    return DriverError(kind, definite, f"{what} refused with status {status}: {first_line(reply)}")
+    error = NoSuchMethod if status in {405, 501} else DriverError
+    return error(kind, definite, f"{what} refused with status {status}: {first_line(reply)}")
 
 
 def first_line(reply: requests.Response) -> str:

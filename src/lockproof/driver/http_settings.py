@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self, cast, get_args
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from lockproof.driver.api import Address, Target
+from lockproof.driver.api import Address, Capabilities, Target
 
 METHODS = {"update_method": "POST", "lock_method": "LOCK", "unlock_method": "UNLOCK"}
 OPTIONS = frozenset(
     {
         *("address", "lock_address", "unlock_address", *METHODS),
         *("username", "password", "password_file", "bearer", "bearer_file"),
-        *("ca", "timeout", "target"),
+        *("ca", "timeout", "target", "lacks", "claims"),
     }
 )
+OFFERED = Capabilities(
+    {
+        *("state.delete", "state.large", "state.atomic-replace"),
+        *("locking.holder-info", "locking.force-unlock", "locking.release-nonce"),
+        *("clients.process", "http"),
+    }
+)
+"""What the protocol asks of every server."""
+LEFT_TO_SERVERS = Capabilities({"locking.fencing"})
+"""What a server may do with what it is sent, or not."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,7 @@ class Settings:
     ca: str | bool = True
     timeout: float = 30.0
     target: Target = "local"
+    capabilities: Capabilities = OFFERED
 
     @classmethod
     def read(cls, options: Mapping[str, str]) -> Self:
@@ -58,7 +70,7 @@ class Settings:
             timeout = float(options.get("timeout", "30"))
         except ValueError:
             timeout = 0.0
-        if timeout <= 0:
+        if not 0 < timeout <= threading.TIMEOUT_MAX:  # refuses NaN as well
             raise ValueError(f"option timeout: {options['timeout']!r} is not a number of seconds")
         update, lock, unlock = (options.get(name, default).upper() for name, default in METHODS.items())
         basic = basic_of(options)
@@ -74,6 +86,7 @@ class Settings:
             ca=ca or True,
             timeout=timeout,
             target=target_of(options, urlsplit(address).hostname),
+            capabilities=capabilities_of(options, scoped="{scope}" in address),
         )
 
     def placed(self, scope: str, detour: Address | None) -> Self:
@@ -128,7 +141,11 @@ def secret_of(options: Mapping[str, str], name: str) -> str | None:
 
 def check_template(template: str) -> None:
     """Raises `ValueError` unless `template` is an http(s) address with known placeholders alone."""
-    parts = urlsplit(template)
+    try:
+        parts = urlsplit(template)
+        _ = parts.port
+    except ValueError as failure:
+        raise ValueError(f"an address of the http driver is malformed: {failure}") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("the http driver needs a full http:// or https:// address: --backend=http:URL")
     if parts.username is not None or parts.password is not None:
@@ -136,6 +153,27 @@ def check_template(template: str) -> None:
     rest = template.replace("{scope}", "").replace("{workspace}", "")
     if "{" in rest or "}" in rest:
         raise ValueError("an address has the placeholders {scope} and {workspace} and no others")
+
+
+def capabilities_of(options: Mapping[str, str], *, scoped: bool) -> Capabilities:
+    """What the server is taken to do, after the options `lacks` and `claims`. Raises `ValueError`."""
+    offered = OFFERED | ({"places"} if scoped else set())
+    lacks = names_in(options, "lacks", OFFERED | {"places"} | LEFT_TO_SERVERS)
+    claims = names_in(options, "claims", OFFERED | LEFT_TO_SERVERS)
+    if both := sorted(lacks & claims):
+        raise ValueError(f"options lacks and claims both name {both[0]}")
+    return Capabilities(name for name in offered | claims if not Capabilities([name]) & lacks)
+
+
+def names_in(options: Mapping[str, str], option: str, known: frozenset[str]) -> frozenset[str]:
+    """The capabilities that a comma-separated option names. Raises `ValueError` for one not in `known`."""
+    names = {name.strip() for name in options.get(option, "").split(",")} - {""}
+    if unknown := sorted(names - known):
+        have = ", ".join(sorted(known))
+        raise ValueError(
+            f"option {option}: no capability of this driver is named {unknown[0]!r}; it has {have}"
+        )
+    return frozenset(names)
 
 
 def target_of(options: Mapping[str, str], host: str | None) -> Target:

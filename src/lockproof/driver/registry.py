@@ -102,10 +102,24 @@ def resolve(spec: str, options: Mapping[str, str] | None = None) -> Sequence[Bac
     return [BackendSpec(f"{kind}:{name}", entry, {**options, "variant": name}) for name in chosen]
 
 
+def nameable() -> Sequence[str]:
+    """The ids that backends can have that are named by an installed driver, running or not."""
+    ids: list[str] = []
+    for name in sorted({point.name for point in entry_points(group=GROUP)}):
+        try:
+            ids += [spec.id for spec in resolve(name)]
+        except SpecError:  # cannot be loaded here: its variants are not known
+            ids.append(name)
+    return ids
+
+
 def public_address(url: str) -> str:
     """`url` without user, password, query and fragment."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError as failure:  # says what, not the address, which may hold a secret
+        raise SpecError(f"--backend=http:URL: the address is malformed: {failure}") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise SpecError("--backend=http:URL needs a full http:// or https:// address")
-    port = f":{parts.port}" if parts.port else ""
     return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"

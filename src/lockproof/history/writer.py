@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,12 +20,19 @@ class HistoryWriter:
     """An append-only history, kept in memory and, given a `path`, flushed line by line to a file.
 
     Safe for use by many threads: a line's number and time are taken under one lock, so that the
-    order of lines is the order of time.
+    order of lines is the order of time. `redact` takes secrets out of what people wrote, the messages
+    of errors and the remarks of notes; what checkers match is kept as it was.
     """
 
-    def __init__(self, header: Mapping[str, Any], path: Path | None = None) -> None:
+    def __init__(
+        self,
+        header: Mapping[str, Any],
+        path: Path | None = None,
+        redact: Callable[[str], str] | None = None,
+    ) -> None:
         self.header = {"v": VERSION, "clock": "monotonic_ns", **header}
         self.path = path
+        self._redact = redact
         self._events: list[Event] = []
         self._names: dict[int, str] = {}
         self._mutex = threading.Lock()
@@ -57,6 +64,9 @@ class HistoryWriter:
         err: Mapping[str, Any] | None = None,
     ) -> Event:
         """Adds one event with the time of now and returns it."""
+        if self._redact is not None:
+            err = _readable(err, "message", self._redact)
+            given = _readable(given, "text", self._redact) if e == "note" else given
         with self._mutex:
             elapsed = time.monotonic_ns() - self._start
             event = Event(len(self._events), elapsed, p, e, f, ws, given, out, err)
@@ -96,3 +106,10 @@ class HistoryWriter:
         if self._file is not None:
             self._file.write(json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n")
             self._file.flush()
+
+
+def _readable(
+    record: Mapping[str, Any] | None, name: str, redact: Callable[[str], str]
+) -> Mapping[str, Any] | None:
+    """`record` with the text `name`, where it has one, redacted."""
+    return {**record, name: redact(record[name])} if record is not None and name in record else record

@@ -24,9 +24,12 @@ from typing import Any, Literal
 
 import pytest
 
+from lockproof.driver.registry import nameable
 from lockproof.plugin.collect import declared_tests
 from lockproof.spec import requirements
 
+UNBOUNDED = ("http:", "py:")
+"""What the ids of backends begin with that no list can hold."""
 KEYS = ("test", "requirement", "backend", "reason", "issue", "until")
 
 
@@ -54,12 +57,18 @@ class Expectation:
         """Whether a test of the suites or a requirement of the registry is meant, run today or not."""
         if self.requirement and not any(matches(self.requirement, name) for name in requirements()):
             return False
-        pattern = re.sub(r"\[.*", "", self.test) if self.test.endswith("]") else self.test
         return any(
-            (not self.test or matches(pattern, test.id))
+            (not self.test or matches(self.parts()[0], test.id))
             and (not self.requirement or any(matches(self.requirement, r) for r in test.requirements))
             for test in declared_tests()
         )
+
+    def parts(self) -> tuple[str, str | None]:
+        """The pattern of the test's function and, where it has one, that of what stands in brackets."""
+        if not self.test.endswith("]"):
+            return self.test, None
+        head, _, parameters = self.test.partition("[")
+        return head, parameters.removesuffix("]")
 
     def text(self) -> str:
         return f"{self.reason} ({self.issue})" if self.issue else self.reason
@@ -95,14 +104,47 @@ def load_json(documents: Iterable[Mapping[str, Any]]) -> Sequence[Expectation]:
     return tuple(Expectation(**document) for document in documents)
 
 
-def unmatched(entries: Sequence[Expectation], tests: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One line for each entry that means no test at all: neither one of the run nor one of the suites."""
+def unmatched(
+    entries: Sequence[Expectation],
+    tests: Sequence[Mapping[str, Any]],
+    backends: Sequence[str],
+    *,
+    every_parameter: bool,
+) -> list[str]:
+    """What is wrong with each entry that can match nothing: a complaint a line.
+
+    An entry may speak of a test or a backend that is not part of this run, as long as there is one of that
+    name. `every_parameter`: of the tests collected none is left out by an id with brackets.
+    """
     return [
-        f"{entry.where} matches no test: {entry.test or entry.requirement}"
+        f"{entry.where} {wrong}"
         for entry in entries
         if not any(entry.covers(t["test"], t["id"], t["requirements"], t["backend"]) for t in tests)
-        and not entry.known()
+        and (wrong := _mistake(entry, tests, backends, every_parameter))
     ]
+
+
+def _mistake(
+    entry: Expectation, tests: Sequence[Mapping[str, Any]], backends: Sequence[str], every_parameter: bool
+) -> str:
+    """Why an entry that covers no collected test covers no other one; empty when it may."""
+    head, inside = entry.parts()
+    named = [t["test"].partition("[") for t in tests if matches(head, t["test"].partition("[")[0])]
+    if not (named and not entry.requirement) and not entry.known():
+        return f"matches no test: {entry.test or entry.requirement}"
+    ids = [*backends, *nameable()]
+    if not entry.backend.startswith(UNBOUNDED) and not any(matches(entry.backend, name) for name in ids):
+        return f"matches no backend: {entry.backend} (known: {', '.join(dict.fromkeys(ids))})"
+    if not named or not every_parameter or (inside or "").startswith(UNBOUNDED):
+        return ""
+    parameters = {rest.removesuffix("]") for _, _, rest in named}
+    if inside is None and "" in parameters:
+        return ""
+    possible = {*parameters, *("-".join(filter(None, (name, p))) for name in ids for p in parameters)}
+    if inside is not None and any(matches(inside, brackets) for brackets in possible):
+        return ""
+    have = ", ".join(sorted(filter(None, parameters))) or "none"
+    return f"matches no test: {entry.test} (its parameters: {have})"
 
 
 def _entry(kind: Any, entry: Mapping[str, Any], where: str, today: datetime.date) -> Expectation:

@@ -16,6 +16,7 @@ import pytest
 from lockproof.driver.api import Capabilities, Driver
 from lockproof.driver.recorder import RecordedClient, RecordedScope
 from lockproof.history.writer import HARNESS, HistoryWriter
+from lockproof.report.redact import Redactor
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def history(backend: Backend, request: pytest.FixtureRequest) -> Iterator[Histor
         "seed": backend.seed,
         "clients": backend.clients,
     }
-    with HistoryWriter(header, backend.histories / history_name(test)) as writer:
+    redactor: Redactor = request.config.pluginmanager.getplugin("lockproof.session").redactor
+    with HistoryWriter(header, backend.histories / history_name(test), redactor.text) as writer:
         yield writer
 
 

@@ -7,6 +7,7 @@ import difflib
 import os
 import secrets
 import shlex
+import threading
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -155,8 +156,8 @@ def read(config: pytest.Config) -> Settings | None:
         raise pytest.UsageError(f"no tier named {values['tier']!r}: choose one of {', '.join(TIERS)}")
     if values.get("clients") is not None and values["clients"] < 2:
         raise pytest.UsageError("--backend-clients needs at least 2")
-    if values.get("timeout", 1.0) <= 0:
-        raise pytest.UsageError("--backend-timeout needs a positive number of seconds")
+    if not 0 < values.get("timeout", 1.0) <= threading.TIMEOUT_MAX:  # refuses NaN as well
+        raise pytest.UsageError("--backend-timeout needs a positive, finite number of seconds")
     for name in values.get("suite", ()):
         if name not in SUITES:
             raise pytest.UsageError(f"no suite named {name!r}{_near(name, SUITES)}: {', '.join(SUITES)}")
@@ -223,7 +224,10 @@ def _convert_toml(option: Option, value: Any, where: str) -> Any:
     kinds: dict[str, Any] = {"integer": int, "seconds": (int, float), "flag": bool, "text": str}
     if not isinstance(value, kinds[option.kind]) or (isinstance(value, bool) and option.kind != "flag"):
         raise pytest.UsageError(f"{where} must be of kind {option.kind}, not {value!r}")
-    return float(value) if option.kind == "seconds" else value
+    try:
+        return float(value) if option.kind == "seconds" else value
+    except OverflowError:
+        raise pytest.UsageError(f"{where} is too large") from None
 
 
 def _pairs(table: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -247,7 +251,11 @@ def _convert(option: Option, text: Any, where: str) -> Any:
     if option.kind == "list":
         return tuple(part.strip() for part in text.split(",") if part.strip())
     if option.kind == "pairs":
-        return tuple(shlex.split(text))
+        try:
+            return tuple(shlex.split(text))
+        except ValueError as failure:
+            message = f"{where} must be KEY=VALUE words, quoted as in a shell: {failure}"
+            raise pytest.UsageError(message) from None
     try:
         return {"integer": int, "seconds": float, "text": str}[option.kind](text)
     except ValueError:

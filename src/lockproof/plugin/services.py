@@ -89,7 +89,8 @@ def start(
     """Starts what the backend shares between processes (stopped when `stack` closes) and asks the
     driver what it is. Raises `pytest.UsageError`, one line without secrets, for options that the
     driver refuses and for whatever cannot be started or reached: then nothing can be collected."""
-    if settings.postgres and hasattr(spec.factory(), "provision"):
+    factory = spec.factory()
+    if settings.postgres and getattr(factory, "takes_postgres", hasattr(factory, "provision")):
         spec = BackendSpec(spec.id, spec.entry, {**spec.options, "postgres_dsn": settings.postgres})
     redactor.learn(spec.options)
     try:

@@ -148,7 +148,12 @@ class Session:
             "tests": list(self.entries.values()),
             "out_of_scope": self.out_of_scope,
             "narrowed": self.narrowed,
-            "unmatched": unmatched(self.expectations, list(self.entries.values())),
+            "unmatched": unmatched(
+                self.expectations,
+                list(self.entries.values()),
+                [backend.id for backend in self.backends],
+                every_parameter=not any("[" in arg.partition("::")[2] for arg in self.config.args),
+            ),
         }
         if hasattr(self.config, "workerinput"):
             written = self.folder / f"{MANIFEST}.{os.getpid()}"

@@ -7,7 +7,11 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 HIDDEN = "***"
-SECRET_NAME = re.compile(r"token|password|passwd|secret|credential|dsn|key|authorization|private", re.I)
+SECRET_NAME = re.compile(
+    r"token|password|passwd|passphrase|secret|credential|dsn|key|authorization|private|bearer|cookie"
+    r"|(?:pass|pwd)(?![a-z])|(?<![a-z])(?:o?auth(?![_-](?:type|method|mode)\b)|pat|sas|creds?)(?![a-z])",
+    re.I,
+)
 OPTIONS = ("--backend-opt", "--backend-postgres", "--backend")
 
 _USERINFO = re.compile(r"\b([a-z][a-z0-9+.-]*://)[^/@\s'\"]+@", re.I)
@@ -15,7 +19,10 @@ _QUERY = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s?'\"<>]+)\?[^\s'\"<>)]+", re.I)
 _BEARER = re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.I)
 _DATABRICKS = re.compile(r"\b(dapi|dose|dkea)[0-9a-f]{16,}\b")
 _ASSIGNED = re.compile(
-    r"\b([\w-]*(?:password|passwd|secret|access_token|api_key))([\"']?\s*[=:]\s*[\"']?)[^\s,;'\"]+", re.I
+    r"\b([\w-]*(?:password|passwd|passphrase|secret|access_token|api_key)[\"']?\s*[=:]\s*"
+    r"|(?:[\w-]*[_-])?(?:pass|pwd|pat|sas)=)"
+    r"(?:(?P<quote>\\?[\"'])(?P<quoted>(?:\\.|[^\\\n])*?)(?P=quote)|(?:\\?[\"'])?(?P<plain>[^\s,;'\"]+))",
+    re.I,
 )
 
 
@@ -28,11 +35,14 @@ class Redactor:
     def learn(self, options: Mapping[str, str]) -> None:
         """Remembers the values of options whose name says that they are secret.
 
-        Of an address with credentials the user's password and the query values are remembered too.
+        Of an address with credentials the user's password and the query values are remembered too, and
+        of a text such as a connection string what it calls a password.
         """
         for name, value in options.items():
             if SECRET_NAME.search(name) and name != "key":
                 self._add(value)
+            for found in _ASSIGNED.finditer(value):
+                self._add(found["quoted"] or found["plain"] or "")
             parts = urlsplit(value) if "://" in value else None
             if parts is not None:
                 self._add(parts.password or "")
@@ -49,7 +59,7 @@ class Redactor:
         text = _QUERY.sub(rf"\g<1>?{HIDDEN}", text)
         text = _BEARER.sub(rf"\g<1> {HIDDEN}", text)
         text = _DATABRICKS.sub(HIDDEN, text)
-        return _ASSIGNED.sub(rf"\g<1>\g<2>{HIDDEN}", text)
+        return _ASSIGNED.sub(lambda m: f"{m[1]}{m['quote'] or ''}{HIDDEN}{m['quote'] or ''}", text)
 
     def options(self, options: Mapping[str, str]) -> dict[str, str]:
         """Driver options as a report shows them."""

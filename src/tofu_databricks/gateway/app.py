@@ -26,6 +26,7 @@ from tofu_databricks.gateway import replies
 from tofu_databricks.gateway.access import Access
 from tofu_databricks.gateway.memory import ANY_ID, Memory
 from tofu_databricks.gateway.replies import Refusal
+from tofu_databricks.layout import check_addressable
 from tofu_databricks.lockinfo import LockInfo
 
 T = TypeVar("T")
@@ -230,15 +231,23 @@ class GatewayApp:
         return replies.line(200, "released")
 
     def unlock_id(self, workspace: str, client: StateClient, lock_id: str, body: bytes) -> None:
-        """Releases `lock_id`, again too. Raises `LockMismatch` or `LockNotHeld`."""
+        """Releases `lock_id`, again too. Raises `LockMismatch` or `LockNotHeld`.
+
+        When the backend cannot say whether it did, the repeat of the request may find the lock free. That
+        counts as its release only for an id that did hold the lock: one never granted stays refused.
+        """
+        held = self.memory.is_granted(workspace, lock_id)
+        if not held:  # a forced release, or a lock that is older than this process
+            holder = client.lock_holder()
+            held = holder is not None and holder.ID == lock_id
         try:
             client.unlock(lock_id)
         except LockNotHeld:
             if not self.memory.is_repeated_unlock(workspace, lock_id, body):
                 raise
         except BackendError as error:
-            if not error.definite:
-                self.memory.release_unknown(workspace, lock_id, body)
+            if held and not error.definite:
+                self.memory.lock_released(workspace, lock_id, body)
             raise
         self.memory.lock_released(workspace, lock_id, body)
 
@@ -252,7 +261,12 @@ class GatewayApp:
                 raise LockNotHeld(f"workspace {workspace!r} is not locked")
             return
         record_forced(request, workspace, holder)
-        client.unlock(holder.ID)
+        try:
+            client.unlock(holder.ID)
+        except BackendError as error:
+            if not error.definite:
+                self.memory.lock_released(workspace, ANY_ID, b"")
+            raise
         self.memory.lock_released(workspace, ANY_ID, b"")
 
     async def call(self, function: Callable[[], T]) -> T:
@@ -267,8 +281,8 @@ class GatewayApp:
 def workspace_of(path: bytes) -> str:
     """The workspace that a raw request path names.
 
-    Raises `Refusal` 400, not 404: a client takes 404 for "no state yet", and a mistyped address must
-    not look like that.
+    Raises `Refusal` or `WorkspaceError`, both 400, not 404: a client takes 404 for "no state yet", and a
+    mistyped address must not look like that.
     """
     name = path.removeprefix(PREFIX)
     if not path.startswith(PREFIX) or not name:
@@ -277,8 +291,7 @@ def workspace_of(path: bytes) -> str:
         workspace = unquote_to_bytes(name).decode()
     except UnicodeDecodeError:
         raise Refusal(400, "the workspace in the address is not UTF-8") from None
-    if workspace in {".", ".."} or any(c in "/\\" or not c.isprintable() for c in workspace):
-        raise Refusal(400, "the workspace in the address is not a name")
+    check_addressable(workspace)
     return workspace
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 SECRETS = ("TOFU_DATABRICKS_TOKEN", "TOFU_DATABRICKS_CLIENT_SECRET", "TOFU_DATABRICKS_GATEWAY_SECRET")
@@ -50,5 +51,12 @@ def client_environment(
     if lock_timeout > 0:
         for command in LOCKING_COMMANDS:
             name = f"TF_CLI_ARGS_{command}"
-            arguments[name] = f"-lock-timeout={lock_timeout:g}s {base.get(name, '')}".rstrip()
+            arguments[name] = f"-lock-timeout={go_duration(lock_timeout)} {base.get(name, '')}".rstrip()
     return {**kept, **retries, **own, **arguments}
+
+
+def go_duration(seconds: float) -> str:
+    """`seconds` (more than 0) as Go reads a duration, without exponent: `600s`, or `1500ms` rounded up."""
+    if seconds.is_integer():
+        return f"{int(seconds)}s"
+    return f"{math.ceil(seconds * 1000)}ms"

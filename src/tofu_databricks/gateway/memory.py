@@ -50,13 +50,10 @@ class Memory:
         with self.mutex:
             remember(self._of(workspace).released, lock_id, hashlib.sha256(body).digest())
 
-    def release_unknown(self, workspace: str, lock_id: str, body: bytes) -> None:
-        """The backend did not say whether it released `lock_id`. Counts as a release only for an id
-        that was granted here: an id never granted must stay refused."""
+    def is_granted(self, workspace: str, lock_id: str) -> bool:
+        """Whether `lock_id` was granted here, ever."""
         with self.mutex:
-            memory = self._of(workspace)
-            if lock_id in memory.granted:
-                remember(memory.released, lock_id, hashlib.sha256(body).digest())
+            return lock_id in self._of(workspace).granted
 
     def is_repeated_unlock(self, workspace: str, lock_id: str, body: bytes) -> bool:
         """Whether the very same request released `lock_id` before.

@@ -41,7 +41,9 @@ REPLY_SECONDS = 15.0
 SERVER_SETTINGS = "-c statement_timeout=10s -c lock_timeout=5s"
 """Shorter than `REPLY_SECONDS`: what we gave up on, the server has given up before."""
 
-# What a server says while a connection is opened reaches us as text, without its SQLSTATE.
+_NOT_ACCEPTED = frozenset({"28000", "28P01"})
+"""The SQLSTATEs of a refused login: invalid_authorization_specification and invalid_password."""
+# What a server says while a connection is opened mostly reaches us as text, without its SQLSTATE.
 _LOGIN_REFUSED = re.compile(r"authentication failed|token", re.IGNORECASE)
 _NO_ROLE = re.compile(r'role ".*" does not exist|permission denied for database|not permitted to log in')
 _NO_DATABASE = re.compile(r'database ".*" does not exist')
@@ -90,8 +92,8 @@ class LakebaseConnector:
         try:
             return self._open(host, user, token)
         except psycopg.OperationalError as error:
-            if not _LOGIN_REFUSED.search(str(error)):
-                self._explain(error, user)
+            if not _login_refused(error, self._said(error, host, user)):
+                self._explain(error, host, user)
                 raise
         with self._mutex:
             if self._token is token:
@@ -100,7 +102,7 @@ class LakebaseConnector:
         try:
             return self._open(host, user, token)
         except psycopg.OperationalError as error:
-            self._explain(error, user)
+            self._explain(error, host, user)
             raise
 
     @property
@@ -197,18 +199,27 @@ class LakebaseConnector:
             **authorities,
         )
 
-    def _explain(self, error: psycopg.OperationalError, user: str) -> None:
+    def _said(self, error: psycopg.OperationalError, host: str, user: str) -> str:
+        """What the error says, without the names in it: a host called `token-db` refuses no token."""
+        text = " ".join(str(error).split())
+        names = [host, user, self.config.lakebase_database, self.config.ca_certificate]
+        for name in sorted(filter(None, names), key=len, reverse=True):
+            text = text.replace(f'"{name}"', '""').replace(f"'{name}'", "''")
+        return text
+
+    def _explain(self, error: psycopg.OperationalError, host: str, user: str) -> None:
         """Raises the `BackendError` of a refusal that another try would not change."""
         text = " ".join(str(error).split())
+        said = self._said(error, host, user)
         config = self.config
         explained: BackendError
-        if _NO_ROLE.search(text):
+        if _NO_ROLE.search(said):
             explained = PermissionDenied(f"{user} has no role in the Lakebase database; create one ({text})")
-        elif _NO_DATABASE.search(text):
+        elif _NO_DATABASE.search(said):
             explained = ConfigError(f"lakebase_database: there is no {config.lakebase_database} ({text})")
-        elif _TLS.search(text):
+        elif _TLS.search(said):
             explained = ConfigError(f"lakebase_sslmode = {config.lakebase_sslmode} does not work: {text}")
-        elif _LOGIN_REFUSED.search(text):
+        elif _login_refused(error, said):
             explained = Unauthenticated(f"Lakebase does not accept a fresh token of {user}: {text}")
         else:
             # The endpoint may have been made anew elsewhere: look again before the next try.
@@ -216,6 +227,13 @@ class LakebaseConnector:
                 self._host = config.lakebase_host
             return
         raise explained from error
+
+
+def _login_refused(error: psycopg.OperationalError, said: str) -> bool:
+    """Whether the server does not accept the password."""
+    if error.sqlstate is not None:
+        return error.sqlstate in _NOT_ACCEPTED
+    return _LOGIN_REFUSED.search(said) is not None
 
 
 class BoundedConnection(psycopg.Connection[Any]):

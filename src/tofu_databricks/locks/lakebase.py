@@ -53,8 +53,9 @@ _CREATED_MEANWHILE = (
     pg.DuplicateTable,
     pg.DuplicateSchema,
     pg.DuplicateObject,
-    pg.InternalError_,  # "tuple concurrently updated"
 )
+_UPDATED_MEANWHILE = "tuple concurrently updated"
+"""Two grants on one schema or table at once; Postgres has no SQLSTATE of its own for it (XX000)."""
 
 
 class LakebaseLocks:
@@ -224,6 +225,9 @@ class LakebaseLocks:
                 return
             except _CREATED_MEANWHILE:
                 continue
+            except pg.InternalError_ as error:
+                if _UPDATED_MEANWHILE not in str(error):
+                    raise
             except pg.InsufficientPrivilege as error:
                 raise LockTableMissing(
                     f"the lock table {self.schema}.{self.table} is missing and role {_role(connection)} may "
