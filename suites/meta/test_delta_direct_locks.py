@@ -106,6 +106,7 @@ def test_first_claims_of_many_processes_have_one_winner(place: Path) -> None:
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     processes = [subprocess.Popen(command, **pipes) for _ in range(4)]
     for process in processes:
+        assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
     told = [process.communicate(timeout=60)[0].split() for process in processes]
@@ -133,7 +134,8 @@ def test_claims_of_other_keys_do_not_refuse(place: Path) -> None:
 @pytest.mark.parametrize("step", ["lock.acquire", "lock.commit"])
 def test_claim_that_was_overtaken_is_refused(step: str, place: Path) -> None:
     """Another's claim between the look and the commit wins; between its own look and ours, too."""
-    other, done = info("bob"), []
+    other = info("bob")
+    done: list[str] = []
 
     def overtaken(reached: str) -> None:
         if reached == step and not done:
@@ -322,7 +324,8 @@ def test_statement_of_a_warehouse_loses_to_a_direct_commit(shared: SharedTable) 
 
 def test_direct_commit_loses_to_a_statement_of_a_warehouse(shared: SharedTable) -> None:
     """A direct claim whose look is older than a statement's commit is refused."""
-    mine, done = info("ann"), []
+    mine = info("ann")
+    done: list[str] = []
 
     def overtaken(step: str) -> None:
         if step == "lock.commit" and not done:
