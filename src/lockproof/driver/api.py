@@ -163,7 +163,8 @@ class Driver(Protocol):
     A driver is made by a factory that takes `Mapping[str, str]` of options and that may also have
     `variants` (a sequence of names: `NAME` on the command line then stands for all of them, or for those
     of `default_variants`, and the option `variant` says which) and `provision(options)` (see
-    `lockproof.driver.registry`), which is told of the user's own Postgres by the option `postgres_dsn` unless the factory's `takes_postgres` is false.
+    `lockproof.driver.registry`), which is told of the user's own Postgres by the option `postgres_dsn` unless
+    the factory's `takes_postgres` is false.
     """
 
     info: DriverInfo
