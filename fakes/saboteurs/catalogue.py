@@ -11,7 +11,7 @@ To register, a module of this package defines module-level sequences:
             name="no-lock",
             breaks="LOCK-EXCL-001",
             story="Every lock request is granted, held or not.",
-            backend="py:lockproof.fakes.saboteurs.locks:NoLock",
+            backend="py:lockproof.fakes.saboteurs.lock_exclusion:NoLock",
             suites=("locks",),
             also=("LOCK-ERR-001",),
         ),

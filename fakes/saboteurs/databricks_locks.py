@@ -38,7 +38,8 @@ class LockingBackend(Backend):
 
     def open_locks(self) -> LockStore:
         found = super().open_locks()
-        found.__class__ = self.lakebase_locks  # the same store, with other methods
+        if isinstance(found, LakebaseLocks):
+            found.__class__ = self.lakebase_locks  # the same store, with other methods
         return found
 
 
@@ -84,7 +85,7 @@ class RacyLocks(LakebaseLocks):
         return None
 
 
-@register.breaks("DBX-LOCK-002", "DBX-LOCK-001")
+@register.breaks("DBX-LOCK-002", "DBX-LOCK-001", "DBX-LOCK-009")
 class CreatesWithoutCare(LockBroken):
     """Who creates the lock table at the same time as another fails."""
 
@@ -146,6 +147,9 @@ class SessionLocks(LakebaseLocks):
         "DBX-LOCK-003",
         "DBX-LOCK-005",
         "DBX-LOCK-006",
+        "DBX-LOCK-008",
+        "DBX-LOCK-009",
+        "DBX-COST-004",
         "DBX-FENCE-001",
         "DBX-FENCE-002",
     ),

@@ -78,7 +78,9 @@ class KeyedLocks(InsertingLocks):
         return info.ID
 
 
-@register.breaks("LOCK-EXCL-001", "LOCK-REL-003", "DBX-LOCK-003", "DBX-LOCK-004", "DBX-LOCK-009")
+@register.breaks(
+    "LOCK-EXCL-001", "LOCK-REL-002", "LOCK-REL-003", "DBX-LOCK-003", "DBX-LOCK-004", "DBX-LOCK-009"
+)
 class TrustsThePrimaryKey(DeltaBroken):
     """The RFC's own design: an INSERT that a primary key is to refuse, which Databricks does not enforce."""
 
@@ -128,7 +130,7 @@ class SeedingLocks(InsertingLocks):
         return info.ID
 
 
-@register.breaks("DBX-LOCK-009", "DBX-COST-004")
+@register.breaks("DBX-LOCK-009", "DBX-COST-004", "LOCK-REL-002")
 class SeedsBlindly(DeltaBroken):
     """INSERT … WHERE NOT EXISTS, but who made the table seeds it with its own lock, unconditionally."""
 

@@ -23,7 +23,7 @@ from tofu_databricks.config import Config
 from tofu_databricks.errors import BackendError, ConfigError, WorkspaceError
 from tofu_databricks.gateway import Access, Gateway, GatewayApp, Limits
 from tofu_databricks.gateway.access import is_loopback
-from tofu_databricks.gateway.child import NOT_EXECUTABLE, NOT_FOUND, run
+from tofu_databricks.gateway.child import NOT_EXECUTABLE, NOT_FOUND, Child
 from tofu_databricks.gateway.environment import client_environment
 from tofu_databricks.layout import check_addressable
 
@@ -117,6 +117,9 @@ def execute(command: tuple[str, ...], workspace: str, **given: Any) -> None:
 
     The gateway listens on a free loopback port, asks for a password made for this run, and ends with
     the command. Write it as: tofu-databricks exec -- terraform apply
+
+    Should this program be killed (SIGKILL), COMMAND gets one SIGTERM; processes that COMMAND has started
+    itself get what it passes on.
     """
     config = load(given)
     check_addressable(workspace)
@@ -124,17 +127,17 @@ def execute(command: tuple[str, ...], workspace: str, **given: Any) -> None:
         backend.client(workspace)  # refuses a name that no workspace can have
         access = Access(secrets.token_urlsafe(32))
         assert access.secret is not None
-        with Gateway(GatewayApp(backend, access)) as gateway:
-            url = gateway.state_url(workspace)
-            environment = client_environment(
-                os.environ, url, access.username, access.secret, config.lock_timeout
-            )
-            try:
-                code = run(command, environment)
-            except FileNotFoundError:
-                fail(NOT_FOUND, f"command not found: {command[0]}")
-            except OSError as error:
-                fail(NOT_EXECUTABLE, f"cannot run {command[0]}: {error.strerror}")
+        gateway = Gateway(GatewayApp(backend, access))  # bound: what connects from now on will be answered
+        url = gateway.state_url(workspace)
+        environment = client_environment(os.environ, url, access.username, access.secret, config.lock_timeout)
+        try:
+            child = Child.start(command, environment)
+        except FileNotFoundError:
+            fail(NOT_FOUND, f"command not found: {command[0]}")
+        except OSError as error:
+            fail(NOT_EXECUTABLE, f"cannot run {command[0]}: {error.strerror}")
+        with gateway:
+            code = child.wait()
     sys.exit(code)
 
 

@@ -13,7 +13,15 @@ from lockproof.driver.command_line import HasCommandLine
 from lockproof.driver.recorder import RecordedScope
 from lockproof.spec import needs, requirement
 from lockproof.spec.statefile import document, tofu_bytes
-from lockproof.suites.clients.wire import ABSENT, Wire, holder_in, id_only, is_final, is_time, wire_to
+from lockproof.suites.clients.protocol_requests import (
+    ABSENT,
+    Wire,
+    holder_in,
+    id_only,
+    is_final,
+    is_time,
+    wire_to,
+)
 
 
 @pytest.fixture

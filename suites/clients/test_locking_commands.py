@@ -10,7 +10,7 @@ import pytest
 from lockproof.driver import LockInfo
 from lockproof.driver.recorder import RecordedScope
 from lockproof.spec import requirement
-from lockproof.suites.clients.workshop import APPLY, Workshop, finish, read_until
+from lockproof.suites.clients.stock_clients import APPLY, Workshop, finish, read_until
 
 
 @pytest.fixture

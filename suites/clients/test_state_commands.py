@@ -10,7 +10,7 @@ import pytest
 
 from lockproof.driver.recorder import RecordedScope
 from lockproof.spec import requirement
-from lockproof.suites.clients.workshop import APPLY, Workshop
+from lockproof.suites.clients.stock_clients import APPLY, Workshop
 
 
 @pytest.fixture

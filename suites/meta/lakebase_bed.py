@@ -20,9 +20,11 @@ from lockproof.provision.postgres import PostgresServer
 from tofu_databricks.backend import Backend
 from tofu_databricks.config import Config
 from tofu_databricks.locks import LockStore
+from tofu_databricks.locks.lakebase import LakebaseLocks
 
 PRIMARY = f"projects/{PROJECT}/branches/{BRANCH}/endpoints/{ENDPOINT}"
 KEY = "/Volumes/main/default/v/terraform.tfstate"
+TABLE = "tofu_databricks.state_locks"
 
 
 @dataclass
@@ -128,3 +130,16 @@ def eventually(check: Callable[[], bool], what: str, seconds: float = 20.0) -> N
             return
         ticker.wait(0.01)
     raise AssertionError(f"{what}: not within {seconds:.0f} s")
+
+
+def rows(bed: LakebaseBed) -> list[tuple[Any, ...]]:
+    """Key and id of every lock in the table."""
+    with bed.connect() as connection:
+        return connection.execute(f"SELECT key, id FROM {TABLE} ORDER BY key".encode()).fetchall()
+
+
+def slept(store: LockStore) -> list[float]:
+    """How long the store waited, each time."""
+    assert isinstance(store, LakebaseLocks)
+    assert isinstance(store.clock, FollowingClock)
+    return store.clock.slept

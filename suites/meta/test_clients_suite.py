@@ -15,7 +15,7 @@ import pytest
 from lockproof.driver import LockInfo
 from lockproof.driver.memory import MemoryDriver
 from lockproof.suites.clients.adapter import Adapter
-from lockproof.suites.clients.wire import ABSENT, id_only, is_final, is_time, wire_to
+from lockproof.suites.clients.protocol_requests import ABSENT, id_only, is_final, is_time, wire_to
 
 CLIENT = shutil.which("tofu") or shutil.which("terraform")
 

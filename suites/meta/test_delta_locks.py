@@ -285,9 +285,31 @@ def test_warehouse_is_the_first_running_one_or_a_clear_error(locks: Locks) -> No
     mine = info("ann")
     assert locks.store(warehouse="").acquire(KEY, mine) == mine.ID
     locks.control.set_warehouse(locks.sql.warehouse, running=False)
-    with pytest.raises(ConfigError, match=r"no SQL warehouse is running: .*Starter Warehouse \(STOPPED\)"):
+    with pytest.raises(
+        ConfigError, match=r"no SQL warehouse that you may use is running: .*Starter Warehouse \(STOPPED\)"
+    ):
         locks.store(warehouse="").holder(KEY)
     assert locks.store().holder(KEY) == mine
+
+
+def test_warehouse_that_may_only_be_seen_is_passed_over(locks: Locks) -> None:
+    """The first running warehouse that the caller may use is taken, not the first that it sees."""
+    user = "carol@example.com"
+    token = locks.control.create_principal(
+        user,
+        grants={
+            "main": ["USE_CATALOG"],
+            "main.default": ["USE_SCHEMA", "CREATE_TABLE", "SELECT", "MODIFY"],
+        },
+    )
+    locks.control.set_warehouse(locks.sql.warehouse, access={user: "CAN_VIEW"})
+    with pytest.raises(ConfigError, match=r"Starter Warehouse \(not yours to use\)"):
+        locks.store(token=token, warehouse="").acquire(KEY, info("carol"))
+    with pytest.raises(PermissionDenied):
+        locks.store(token=token).acquire(KEY, info("carol"))
+    locks.control.create_warehouse("Second", access={user: "CAN_USE"}, running=True)
+    mine = info("carol")
+    assert locks.store(token=token, warehouse="").acquire(KEY, mine) == mine.ID
 
 
 def test_many_waiters_need_few_statements(locks: Locks) -> None:

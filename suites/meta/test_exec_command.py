@@ -143,10 +143,42 @@ def test_an_interrupt_reaches_the_commands_children() -> None:
         assert (process.returncode, output) == (0, "child\n")
 
 
-def on_terminal(script: str) -> tuple[int, int]:
-    """A shell script under exec on a terminal of its own: process and terminal."""
+def test_a_command_whose_exec_is_killed_is_asked_to_end() -> None:
+    """SIGKILL to exec is one SIGTERM to the command, which has lost its gateway: two are too many."""
+    script = "n=0; trap 'n=$((n+1))' TERM; echo ready; "
+    script += "while :; do sleep 0.02; [ $n -gt 0 ] && echo $n; done"
+    with waiting(script) as process:
+        process.kill()
+        assert process.stdout is not None
+        assert select.select([process.stdout], [], [], DEADLINE)[0], "the command was not told"
+        for _ in range(10):  # long enough for a second one to show
+            assert process.stdout.readline() == "1\n"
+
+
+def test_a_stopped_command_takes_signals() -> None:
+    """Without a terminal nobody would continue a command that was stopped: a signal passed on does."""
+    with waiting("trap 'echo got TERM; exit 4' TERM; echo ready; kill -STOP $$; exit 5") as process:
+        command = next(n for n in session_of(process.pid) if n != process.pid and os.getpgid(n) == n)
+        for _ in range(int(DEADLINE / 0.02)):
+            if Path(f"/proc/{command}/stat").read_text().rpartition(")")[2].split()[0] == "T":
+                break
+            threading.Event().wait(0.02)
+        else:
+            raise AssertionError("the command did not stop")
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=DEADLINE)
+        assert (process.returncode, output) == (4, "got TERM\n")
+
+
+def on_terminal(script: str, *, stdin: str | None = None) -> tuple[int, int]:
+    """A shell script under exec on a terminal of its own: process and terminal.
+
+    `stdin` is a file that exec, and with it the script, has as standard input instead of the terminal.
+    """
     pid, terminal = os.forkpty()
     if pid == 0:  # pragma: no cover - the other process
+        if stdin is not None:
+            os.dup2(os.open(stdin, os.O_RDONLY), 0)
         command = [sys.executable, "-m", "tofu_databricks.cli", "exec", "--", "sh", "-c", script]
         os.execve(sys.executable, command, {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **SETTINGS})
     return pid, terminal
@@ -172,6 +204,41 @@ def test_on_a_terminal_the_command_has_it() -> None:
         os.write(terminal, b"\x03")
         assert "got it" in read_until(terminal, "got it")
         assert os.waitstatus_to_exitcode(state_of(pid)) == 5
+    finally:
+        os.close(terminal)
+
+
+def test_the_terminal_is_the_commands_wherever_standard_input_leads() -> None:
+    """A command whose standard input is a file still asks its questions on the terminal."""
+    loop = "while :; do sleep 0.05; done"
+    script = f"trap 'echo got it; exit 5' INT; read line </dev/tty; echo read $line; {loop}"
+    pid, terminal = on_terminal(script, stdin=os.devnull)
+    try:
+        os.write(terminal, b"hello\n")
+        assert "read hello" in read_until(terminal, "read hello")
+        os.write(terminal, b"\x03")
+        assert "got it" in read_until(terminal, "got it")
+        assert os.waitstatus_to_exitcode(state_of(pid)) == 5
+    finally:
+        os.close(terminal)
+
+
+def test_in_the_background_the_command_stops_as_a_job_and_reads_in_the_foreground() -> None:
+    """A command that reads the terminal from the background stops exec with it; `fg` lets it read."""
+    inner = f"{sys.executable} -m tofu_databricks.cli exec -- sh -c 'read line; echo read $line; exit 7'"
+    pid, terminal = os.forkpty()
+    if pid == 0:  # pragma: no cover - the other process
+        outer = f"set -m; {inner} </dev/tty & wait $!; echo stopped; fg >/dev/null; exit $?"
+        os.execvpe(
+            "bash",
+            ["bash", "-c", outer],
+            {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **SETTINGS},
+        )
+    try:
+        assert "stopped" in read_until(terminal, "stopped")
+        os.write(terminal, b"hello\n")
+        assert "read hello" in read_until(terminal, "read hello")
+        assert os.waitstatus_to_exitcode(state_of(pid)) == 7
     finally:
         os.close(terminal)
 

@@ -504,7 +504,7 @@ def test_a_minimal_correct_server_conforms(tmp_path: Path) -> None:
 
 def test_a_server_that_hides_the_holder_is_caught(tmp_path: Path) -> None:
     """A server whose 423 has no body fails the requirement on the holder's lock info."""
-    backend = "py:lockproof.fakes.saboteurs.gateway:RefusalWithoutHolder"
+    backend = "py:lockproof.fakes.saboteurs.http_protocol:RefusalWithoutHolder"
     found = certify(tmp_path, backend, "--backend-req=LOCK-HOLD-001")
     assert found["verdict"]["result"] == "nonconformant"
     cited = [r["status"] for r in found["results"] if "LOCK-HOLD-001" in r["requirements"]]

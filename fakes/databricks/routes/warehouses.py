@@ -23,7 +23,7 @@ PERMISSIONS = "/api/2.0/permissions/warehouses"
     WAREHOUSES,
     name="List warehouses",
     source=f"{DOC}/list",
-    notes="Those that the caller may use; `page_size`, `page_token`.",
+    notes="Those that the caller may see; `page_size`, `page_token`.",
 )
 def list_warehouses(workspace: FakeWorkspace, request: Request) -> Response:
     found = workspace.sql.warehouses.visible(request.caller)

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlglot import exp
 from sqlglot.dialects.dialect import Dialect
-from sqlglot.generator import Generator
+from sqlglot.generator import Generator as SqlGenerator
 
 TIMESTAMP = 'Timestamp(Microsecond, Some("UTC"))'
 TIMESTAMP_NTZ = "Timestamp(Microsecond, None)"
@@ -20,7 +20,7 @@ _ARROW = {
 _SECONDS = {"SECOND": 1, "MINUTE": 60, "HOUR": 3600, "DAY": 86400}
 
 
-def _cast(generator: Generator, node: exp.Cast) -> str:
+def _cast(generator: SqlGenerator, node: exp.Cast) -> str:
     """Types that DataFusion's SQL has no name for go by their Arrow name."""
     arrow = _ARROW.get(node.args["to"].this)
     if arrow is None:
@@ -28,11 +28,11 @@ def _cast(generator: Generator, node: exp.Cast) -> str:
     return generator.func("arrow_cast", node.this, exp.Literal.string(arrow))
 
 
-def _epoch(generator: Generator, node: exp.Expr) -> str:
+def _epoch(generator: SqlGenerator, node: exp.Expr) -> str:
     return f"date_part('epoch', {generator.sql(node)})"
 
 
-def _difference(generator: Generator, node: exp.Expr) -> str:
+def _difference(generator: SqlGenerator, node: exp.Expr) -> str:
     unit = str(node.args.get("unit") or "DAY").upper().removesuffix("S")
     factor = _SECONDS.get(unit)
     if factor is None:
@@ -42,21 +42,21 @@ def _difference(generator: Generator, node: exp.Expr) -> str:
     return f"CAST(({later} - {earlier}) / {factor} AS BIGINT)"
 
 
-def _unix(generator: Generator, node: exp.Expr) -> str:
+def _unix(generator: SqlGenerator, node: exp.Expr) -> str:
     return f"CAST({_epoch(generator, node.this)} AS BIGINT)"
 
 
 class DataFusion(Dialect):
     """Generates only; statements are parsed by sqlglot's `databricks`."""
 
-    class Generator(Generator):
+    class Generator(SqlGenerator):
         TYPE_MAPPING = {  # noqa: RUF012
-            **Generator.TYPE_MAPPING,
+            **SqlGenerator.TYPE_MAPPING,
             exp.DataType.Type.TEXT: "VARCHAR",
             exp.DataType.Type.FLOAT: "REAL",
         }
         TRANSFORMS = {  # noqa: RUF012
-            **Generator.TRANSFORMS,
+            **SqlGenerator.TRANSFORMS,
             exp.Cast: _cast,
             exp.TimestampDiff: _difference,
             exp.DateDiff: _difference,

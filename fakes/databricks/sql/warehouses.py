@@ -75,6 +75,10 @@ class Warehouse:
         held = {self.access.get(principal.name), self.access.get(USERS)}
         return principal.admin or principal.name == self.creator or bool(held & set(_USING))
 
+    def visible_to(self, principal: Principal) -> bool:
+        """Any level is enough to see it listed; CAN_VIEW is enough for nothing else."""
+        return self.usable_by(principal) or bool({principal.name, USERS} & set(self.access))
+
     def shown(self, host: str) -> dict[str, Any]:
         """EndpointInfo."""
         state = self.state
@@ -142,7 +146,7 @@ class Warehouses:
         return found
 
     def visible(self, principal: Principal) -> list[Warehouse]:
-        return [item for item in self.by_id.values() if item.usable_by(principal)]
+        return [item for item in self.by_id.values() if item.visible_to(principal)]
 
     def wait_ready(self, warehouse: Warehouse, ended: threading.Event) -> None:
         """Starts it when need be and returns once it runs on the fake's clock, or once `ended`."""

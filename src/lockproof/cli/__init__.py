@@ -7,11 +7,13 @@ import sys
 import click
 
 import lockproof
+from lockproof.cli.check import check
 from lockproof.cli.doctor import doctor
-from lockproof.cli.judge import check, teeth
-from lockproof.cli.look import explain, list_
+from lockproof.cli.explain import explain
+from lockproof.cli.fake import fake
+from lockproof.cli.list import list_
 from lockproof.cli.run import run
-from lockproof.cli.serve import fake
+from lockproof.cli.teeth import teeth
 
 USAGE = 4  # as pytest's own usage errors
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from tofu_databricks.errors import BackendError, ConfigError, MalformedReply, Unavailable
+from tofu_databricks.errors import BackendError, ConfigError, MalformedReply, PermissionDenied, Unavailable
 from tofu_databricks.reply import Reply, one_line
 from tofu_databricks.seams import Clock, SystemClock
 from tofu_databricks.transport import Guard, decode_object, dump
@@ -84,11 +84,13 @@ class Warehouse:
         self.transport = transport
         self.clock = clock or SystemClock()
         self._id = warehouse_id
+        self._given = bool(warehouse_id)
+        self._refused: set[str] = set()
         self._mutex = threading.Lock()
 
     @property
     def id(self) -> str:
-        """The warehouse's id. Raises `ConfigError` when none is set and none is running."""
+        """The warehouse's id. Raises `ConfigError` when none is set and none that may be used is running."""
         with self._mutex:
             if not self._id:
                 self._id = self._first_running()
@@ -114,7 +116,6 @@ class Warehouse:
             resent = True
 
         body: dict[str, Any] = {
-            "warehouse_id": self.id,
             "statement": statement,
             "wait_timeout": f"{WAIT_SECONDS}s",
             "parameters": [
@@ -122,21 +123,34 @@ class Warehouse:
                 for name, value in (parameters or {}).items()
             ],
         }
-        reply = self.transport.request(
-            "POST",
-            STATEMENTS,
-            data=dump(body),
-            headers={"Content-Type": "application/json"},
-            what=what,
-            read_only=read_only,
-            guard=again,
-        )
+        reply = self._submit(body, read_only, what, again)
         try:
             return self._result(self._ended(decode_object(reply, what), what), what, resent)
         except BackendError as error:
             if not read_only:
                 error.definite = False
             raise
+
+    def _submit(self, body: dict[str, Any], read_only: bool, what: str, guard: Guard) -> Reply:
+        """The reply to the statement; a warehouse of our choice that may only be looked at is passed over."""
+        while True:
+            chosen = self.id
+            try:
+                return self.transport.request(
+                    "POST",
+                    STATEMENTS,
+                    data=dump({"warehouse_id": chosen, **body}),
+                    headers={"Content-Type": "application/json"},
+                    what=what,
+                    read_only=read_only,
+                    guard=guard,
+                )
+            except PermissionDenied:
+                if self._given:
+                    raise
+            with self._mutex:
+                self._refused.add(chosen)
+                self._id = "" if self._id == chosen else self._id
 
     def _ended(self, answer: dict[str, Any], what: str) -> dict[str, Any]:
         deadline = self.clock.monotonic() + DEADLINE_SECONDS
@@ -176,16 +190,17 @@ class Warehouse:
             reply = self.transport.request("GET", WAREHOUSES, query=query, what=what)
             answer = decode_object(reply, what)
             for item in answer.get("warehouses") or []:
-                if item.get("state") == "RUNNING" and item.get("id"):
+                usable = item.get("id") not in self._refused
+                if item.get("state") == "RUNNING" and item.get("id") and usable:
                     return str(item["id"])
-                seen.append(f"{item.get('name')} ({item.get('state')})")
+                seen.append(f"{item.get('name')} ({item.get('state') if usable else 'not yours to use'})")
             page = str(answer.get("next_page_token") or "")
             if not page:
                 break
         listed = f"there are {', '.join(seen)}" if seen else "you may use none"
         raise ConfigError(
-            f"no SQL warehouse is running: {one_line(listed)}; start one, or set warehouse_id to one that "
-            'may be started for each lock, or lock_backend = "lakebase"'
+            f"no SQL warehouse that you may use is running: {one_line(listed)}; start one, or set "
+            'warehouse_id to one that may be started for each lock, or lock_backend = "lakebase"'
         )
 
 
