@@ -27,6 +27,13 @@ def test_name_of_a_driver_with_variants_stands_for_all_of_them() -> None:
     assert [spec.id for spec in resolve("databricks:lakebase")] == ["databricks:lakebase"]
 
 
+def test_variant_that_is_no_default_runs_when_named() -> None:
+    """`databricks` leaves direct locks out; by their own name they run."""
+    assert [spec.id for spec in resolve("databricks")] == ["databricks:lakebase", "databricks:delta"]
+    (spec,) = resolve("databricks:delta-direct", {"lock_storage": "s3"})
+    assert spec.options == {"lock_storage": "s3", "variant": "delta-direct"}
+
+
 def test_py_connectable_imports_from_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

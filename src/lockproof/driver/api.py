@@ -161,9 +161,10 @@ class Driver(Protocol):
     """One `--backend`, alive as long as the run.
 
     A driver is made by a factory that takes `Mapping[str, str]` of options and that may also have
-    `variants` (a sequence of names: `NAME` on the command line then stands for all of them, and the
-    option `variant` says which) and `provision(options)` (see `lockproof.driver.registry`), which is told
-    of the user's own Postgres by the option `postgres_dsn` unless the factory's `takes_postgres` is false.
+    `variants` (a sequence of names: `NAME` on the command line then stands for all of them, or for those
+    of `default_variants`, and the option `variant` says which) and `provision(options)` (see
+    `lockproof.driver.registry`), which is told of the user's own Postgres by the option `postgres_dsn` unless
+    the factory's `takes_postgres` is false.
     """
 
     info: DriverInfo

@@ -72,7 +72,7 @@ def provide_s3() -> Iterator[S3]:
 
 def main() -> None:
     """Serves until the standard input ends; the first line of output is the port."""
-    from moto.server import DomainDispatcherApplication, create_backend_app
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import WSGIRequestHandler, make_server
 
     moto = DomainDispatcherApplication(create_backend_app)

@@ -119,6 +119,7 @@ class DirectDeltaLocks:
         self.checkpoint = checkpoint
         self._mutex = threading.RLock()
         self._table: DeltaTable | None = None
+        self._known: Snapshot | None = None
         self._opened_with: Access | None = None
         self._opened_at = 0.0
 
@@ -189,8 +190,8 @@ class DirectDeltaLocks:
         attempt = Attempt(str(uuid.uuid4()))
         for turn in range(ROUNDS):
             with self._mutex:
-                self.checkpoint(step)
                 try:
+                    self.checkpoint(step)
                     snapshot = self._snapshot()
                     if self._landed(snapshot, attempt):
                         return
@@ -269,7 +270,10 @@ class DirectDeltaLocks:
             except LockTableMissing:
                 self._create()
                 continue
-            return Snapshot(table, int(table.version()), self._rows(table))
+            version = int(table.version())
+            if self._known is None or self._known.table is not table or self._known.version != version:
+                self._known = Snapshot(table, version, self._rows(table))
+            return self._known
         raise Unavailable(f"the lock table {self.name} keeps being created by somebody else")
 
     def _newest(self) -> DeltaTable:
