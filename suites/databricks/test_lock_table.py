@@ -192,6 +192,7 @@ def test_same_names_in_another_schema_are_another_lock(scope: RecordedScope) -> 
     assert sorted(held for _, held in bed.locks.held()) == sorted([theirs, ours])
     bob.unlock("default", ours)
     assert [held for _, held in bed.locks.held()] == [theirs]
+    bed.control.delete_volume(f"{catalog}.{other}.{volume}")
 
 
 @needs("test-bed")

@@ -20,6 +20,7 @@ from lockproof.driver.databricks import (
 )
 from lockproof.driver.databricks_bed import SkippingClock
 from lockproof.fakes.databricks.control import FakeControl
+from lockproof.fakes.databricks.sql.steering import SqlControl
 from tofu_databricks import errors
 from tofu_databricks.lockinfo import LockInfo as TofuLockInfo
 
@@ -233,3 +234,29 @@ def test_put_with_a_lost_lock_is_a_definite_refusal(driver: DatabricksDriver) ->
         assert isinstance(refused.value, NotLocked)
         assert scope.client("alice").get("default") is None
         assert scope.test_bed().locks.held() == []
+
+
+def test_delta_scope_leaves_nothing(driver: DatabricksDriver) -> None:
+    """The schema of the lock table and a warehouse of its own are gone when the scope is."""
+    control = SqlControl(driver.options["host"])
+    before = {item["id"] for item in control.warehouses()}
+    with DatabricksDriver({**driver.options, "variant": "delta"}).open_scope("delta-leaves") as scope:
+        lock_id = scope.client("alice").lock("default", LockInfo.new("alice"))
+        assert [held for _, held in scope.locks.held()] == [lock_id]
+        own = scope.locks.own_compute()["warehouse_id"]
+        assert own in {item["id"] for item in control.warehouses()}
+    assert {item["id"] for item in control.warehouses()} == before
+    assert (scope.lock_schema,) not in driver.statement("SHOW SCHEMAS IN lockproof").cells
+
+
+def test_statements_on_delta_are_counted(driver: DatabricksDriver) -> None:
+    """The fake's log tells what was sent about the scope's table, and a lost reply is counted once."""
+    delta = DatabricksDriver({**driver.options, "variant": "delta"})
+    with delta.open_scope("delta-counted") as scope:
+        client = scope.client("alice")
+        client.unlock("default", client.lock("default", LockInfo.new("alice")))
+        counted = scope.locks.counted(client)
+        lost = scope.locks.lose_change()
+        client.lock("default", LockInfo.new("alice"))
+        assert [text.split()[0] for text in counted.texts] == ["UPDATE", "UPDATE", "SELECT"]
+        assert lost() == 1
