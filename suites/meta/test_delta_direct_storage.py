@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from lockproof.driver.databricks import DatabricksDriver
 from lockproof.provision.s3 import S3, S3Error, provide_s3
 from lockproof.suites.meta.direct_bed import KEY, TABLE, SharedTable, info, store_at, together
 from lockproof.suites.meta.fake_bed import reach
@@ -356,4 +357,13 @@ def test_s3_for_the_run_needs_moto(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without moto the error says what to install."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(S3Error, match=r"lockproof\[bench\]"), provide_s3():
+        raise AssertionError("it started")
+
+
+def test_unknown_storage_for_a_run_is_named() -> None:
+    """`--backend-opt lock_storage=…` is told what there is, before anything is started."""
+    with (
+        pytest.raises(ValueError, match="lock_storage must be local or s3, not 'disk'"),
+        DatabricksDriver.provision({"lock_storage": "disk"}),
+    ):
         raise AssertionError("it started")
