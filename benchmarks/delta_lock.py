@@ -4,8 +4,8 @@
 
 Alone: one client takes and releases a lock over HTTP on the fake SQL warehouse. Of each statement, the time
 in the Delta engine (as the fake's log has it) is set apart; the rest is our own: client, HTTP, planning,
-arbiter. Race: in each round the clients wait for one lock, let go at once, with the lock store's back-off
-and OpenTofu's; the first to get it ends the round. The peer in the same table is the lock in Lakebase on a
+arbiter. Race: in each round the clients ask once for one lock, all at the same moment, with the lock store's
+own back-off; the first to get it ends the round. The peer in the same table is the lock in Lakebase on a
 real Postgres. Targets: our own p50 under 5 ms a statement; statements per acquisition under 3 times the
 number of waiters.
 """
