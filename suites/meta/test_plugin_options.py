@@ -118,6 +118,8 @@ def test_bad_quotes_in_a_variable_are_one_clear_line(
         (["--backend-expect=nowhere.toml"], "cannot read"),
         (["--backend-opt=novalue"], "write KEY=VALUE"),
         (["--backend=memori"], "no backend driver named 'memori'"),
+        (["--backend=py:no_such_module:make"], "cannot load the driver factory 'no_such_module:make'"),
+        (["--backend=py:json:no_such_factory"], "cannot load the driver factory 'json:no_such_factory'"),
         (["--backend=memory"], "backend memory is named twice"),
         (["--backend=file", "--backend-opt=a=b"], "say whose it is: memory.a="),
     ],

@@ -89,11 +89,12 @@ def start(
     """Starts what the backend shares between processes (stopped when `stack` closes) and asks the
     driver what it is. Raises `pytest.UsageError`, one line without secrets, for options that the
     driver refuses and for whatever cannot be started or reached: then nothing can be collected."""
-    factory = spec.factory()
-    if settings.postgres and getattr(factory, "takes_postgres", hasattr(factory, "provision")):
-        spec = BackendSpec(spec.id, spec.entry, {**spec.options, "postgres_dsn": settings.postgres})
     redactor.learn(spec.options)
     try:
+        factory = spec.factory()
+        if settings.postgres and getattr(factory, "takes_postgres", hasattr(factory, "provision")):
+            spec = BackendSpec(spec.id, spec.entry, {**spec.options, "postgres_dsn": settings.postgres})
+            redactor.learn(spec.options)
         shared: AbstractContextManager[Mapping[str, str]] = spec.provision()
         added = stack.enter_context(shared)
         redactor.learn(added)
