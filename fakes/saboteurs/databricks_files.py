@@ -126,7 +126,7 @@ class CautiousClient(StateClient):
         return super().lock(info)
 
 
-@register.breaks("DBX-COST-003")
+@register.breaks("DBX-COST-003", "DBX-LOCK-007")
 class LooksBeforeLocking(Broken):
     """A lock asks first who holds it."""
 

@@ -13,6 +13,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -193,6 +194,8 @@ class Controller:
             self.cards += 1
             if self.cards > CARDS:
                 report.longrepr = report.longrepr.splitlines()[0] + "  (see report.md)"
+            else:
+                report.longrepr = Shown(report.longrepr)  # type: ignore[assignment]
         if report.when in {"teardown", CRASHED}:
             del self.phases[report.nodeid]
             found = state["found"] or {
@@ -252,3 +255,19 @@ def combine(earlier: dict[str, Any] | None, later: dict[str, Any]) -> dict[str, 
         return later
     reason = "; ".join(part for part in (earlier["reason"], later["reason"]) if part)
     return {**earlier, "reason": reason}
+
+
+class Shown:
+    """A failure card: whole where failures are shown, one line in pytest's short summary, which in CI
+    would print all of it once more."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.reprcrash = SimpleNamespace(message=text.partition("\n")[0])
+
+    def __str__(self) -> str:
+        return self.text
+
+    def toterminal(self, writer: Any) -> None:
+        """As pytest asks a failure to write itself."""
+        writer.line(self.text)
