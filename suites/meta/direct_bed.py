@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lockproof.suites.meta.fake_bed import Bed
 from lockproof.suites.meta.sql_bed import Sql
-from tofu_databricks.errors import BackendError
-from tofu_databricks.lockinfo import LockInfo
 from tofu_databricks.locks.delta import DeltaLocks
 from tofu_databricks.locks.delta_direct import DirectDeltaLocks
 from tofu_databricks.locks.delta_storage import CatalogStorage, GivenStorage
@@ -78,26 +75,3 @@ class SharedTable:
         clock = FakesClock(self.bed)
         storage = CatalogStorage(self.transport(token).request_json, TABLE, options or {}, clock)
         return DirectDeltaLocks(storage, name=TABLE, clock=clock, **settings)
-
-
-def info(who: str) -> LockInfo:
-    return LockInfo.new(who, info=f"by {who}")
-
-
-def together(*calls: Callable[[], object]) -> list[object]:
-    """The results of calls made at the same time, an error in the place of a result."""
-    found: list[object] = [None] * len(calls)
-
-    def run(number: int) -> None:
-        try:
-            found[number] = calls[number]()
-        except BackendError as error:
-            found[number] = error
-
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(len(calls))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
-    assert not any(thread.is_alive() for thread in threads)
-    return found

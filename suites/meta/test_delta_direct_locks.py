@@ -13,8 +13,9 @@ from typing import Any
 import deltalake
 import pytest
 
-from lockproof.suites.meta.direct_bed import KEY, SharedTable, info, store_at, together
+from lockproof.suites.meta.direct_bed import KEY, SharedTable, store_at
 from lockproof.suites.meta.fake_bed import reach
+from lockproof.suites.meta.lock_calls import info, together
 from lockproof.suites.meta.sql_bed import Sql
 from tofu_databricks.errors import (
     InvalidRequest,

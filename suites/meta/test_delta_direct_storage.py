@@ -13,8 +13,9 @@ import pytest
 
 from lockproof.driver.databricks import DatabricksDriver
 from lockproof.provision.s3 import S3, S3Error, provide_s3
-from lockproof.suites.meta.direct_bed import KEY, TABLE, SharedTable, info, store_at, together
+from lockproof.suites.meta.direct_bed import KEY, TABLE, SharedTable, store_at
 from lockproof.suites.meta.fake_bed import reach
+from lockproof.suites.meta.lock_calls import info, together
 from lockproof.suites.meta.sql_bed import Sql
 from tofu_databricks.config import Config
 from tofu_databricks.errors import (

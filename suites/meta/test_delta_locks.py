@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,9 @@ import pytest
 
 from lockproof.fakes.databricks.sql.steering import SqlControl
 from lockproof.suites.meta.fake_bed import Bed, reach
+from lockproof.suites.meta.lock_calls import info, together
 from lockproof.suites.meta.sql_bed import STATEMENTS, Sql
 from tofu_databricks.errors import (
-    BackendError,
     ConfigError,
     LockMismatch,
     LockNotHeld,
@@ -22,7 +22,6 @@ from tofu_databricks.errors import (
     StateLocked,
     Unavailable,
 )
-from tofu_databricks.lockinfo import LockInfo
 from tofu_databricks.locks.delta import DeltaLocks
 from tofu_databricks.locks.warehouse import Warehouse
 from tofu_databricks.seams import SystemClock
@@ -73,29 +72,6 @@ def locks() -> Iterator[Locks]:
     """The fake's warehouse, in process."""
     with reach("in-process") as bed:
         yield Locks(bed, Sql(bed))
-
-
-def info(who: str) -> LockInfo:
-    return LockInfo.new(who, info=f"by {who}")
-
-
-def together(*calls: Callable[[], object]) -> list[object]:
-    """The results of calls made at the same time, an error in the place of a result."""
-    found: list[object] = [None] * len(calls)
-
-    def run(number: int) -> None:
-        try:
-            found[number] = calls[number]()
-        except BackendError as error:
-            found[number] = error
-
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(len(calls))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
-    assert not any(thread.is_alive() for thread in threads)
-    return found
 
 
 def test_lock_excludes_and_tells_who_holds_it(locks: Locks) -> None:
