@@ -139,7 +139,9 @@ def test_no_failure_shows_a_secret(scope: RecordedScope) -> None:
             client.get("default")
         messages.append(failure.value.message)
     assert all(messages)
-    assert not [text for text in messages if "f00d" in text]
+    assert not [
+        text for text in messages if token[-16:] in text
+    ]  # a scope's name may hold four of its digits
 
 
 @needs("test-bed")
