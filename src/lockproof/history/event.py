@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Literal
 
 EventKind = Literal["invoke", "ok", "fail", "info", "fault", "note"]
+
+OUTCOMES = frozenset({"ok", "fail", "info"})
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,34 +48,47 @@ class Event:
         return line
 
 
-@dataclass(frozen=True, slots=True)
 class Operation:
-    """A call and its outcome: `ok`, `fail` (no effect) or `info` (unknown; `returned` is infinite)."""
+    """A call and its outcome, flat: what the checkers read is computed once.
 
-    invoke: Event
-    outcome: Event | None
+    `i` is the event number of the call and `end` that of its outcome, `math.inf` when it is unknown
+    or never came: operations are ordered by these, never by time. `kind` is `ok`, `fail` (no effect)
+    or `info` (unknown). `f`, `ws`, `p` and `given` are the call's, `out` and `err` the outcome's.
+    """
 
-    @property
-    def kind(self) -> Literal["ok", "fail", "info"]:
-        if self.outcome is None or self.outcome.e == "info":
-            return "info"
-        return "ok" if self.outcome.e == "ok" else "fail"
+    __slots__ = ("end", "err", "f", "given", "i", "invoke", "kind", "out", "outcome", "p", "ws")
+
+    def __init__(self, invoke: Event, outcome: Event | None) -> None:
+        self.invoke = invoke
+        self.outcome = outcome
+        self.i = invoke.i
+        self.f = invoke.f
+        self.ws = invoke.ws
+        self.p = invoke.p
+        self.given: Mapping[str, Any] = invoke.given or NOTHING
+        self.kind: Literal["ok", "fail", "info"] = "info"
+        self.end: float = math.inf
+        self.out: Any = None
+        self.err: Mapping[str, Any] = NOTHING
+        if outcome is not None:
+            self.out = outcome.out
+            self.err = outcome.err or NOTHING
+            if outcome.e != "info":
+                self.kind = "ok" if outcome.e == "ok" else "fail"
+                self.end = outcome.i
 
     @property
     def called(self) -> int:
+        """When it was called, in nanoseconds of the history's clock."""
         return self.invoke.t
 
     @property
     def returned(self) -> float:
+        """When it returned, in nanoseconds; `math.inf` when the outcome is unknown or never came."""
         return math.inf if self.outcome is None or self.kind == "info" else self.outcome.t
 
-    @property
-    def f(self) -> str:
-        return self.invoke.f
-
-    @property
-    def ws(self) -> str | None:
-        return self.invoke.ws
+    def __repr__(self) -> str:
+        return f"<#{self.i} p{self.p} {self.f} {self.ws or ''} {self.kind} #{self.end}>"
 
 
 @dataclass(frozen=True)
@@ -82,15 +100,23 @@ class History:
     closed: bool
     names: Mapping[int, str] = field(default_factory=dict)
 
-    def operations(self) -> Iterator[Operation]:
-        """Every call with its outcome, in the order of the calls."""
-        outcomes: dict[int, Event] = {}
-        waiting: dict[int, Event] = {}
+    def operations(self) -> Sequence[Operation]:
+        """Every call with its outcome, in the order of the calls. Paired once, however often asked."""
+        return self._operations
+
+    @cached_property
+    def _operations(self) -> Sequence[Operation]:
+        calls: list[Event] = []
+        outcomes: list[Event | None] = []
+        waiting: dict[int, int] = {}
         for event in self.events:
-            if event.e == "invoke":
-                waiting[event.p] = event
-            elif event.e in {"ok", "fail", "info"} and event.p in waiting:
-                outcomes[waiting.pop(event.p).i] = event
-        for event in self.events:
-            if event.e == "invoke":
-                yield Operation(event, outcomes.get(event.i))
+            kind = event.e
+            if kind == "invoke":
+                waiting[event.p] = len(calls)
+                calls.append(event)
+                outcomes.append(None)
+            elif kind in OUTCOMES:
+                position = waiting.pop(event.p, None)
+                if position is not None:
+                    outcomes[position] = event
+        return list(map(Operation, calls, outcomes))
