@@ -72,21 +72,32 @@ def _send(
         return _real_send(self, request, *args, **options)
     workspace, host = target
     stream = bool(args[0] if args else options.get("stream"))
-    asked = Request.to(
+    asked = request_of(request, host)
+    return response_of(workspace.handle(asked), self, request, stream=stream)
+
+
+def request_of(request: requests.PreparedRequest, host: str = "workspace") -> Request:
+    """What `requests` is about to send, as the model takes it."""
+    return Request.to(
         request.method or "GET",
         request.url or "",
         headers={name: _text(value) for name, value in request.headers.items()},
         body=_body(request.body),
         host=host,
     )
-    answer = workspace.handle(asked)
+
+
+def response_of(
+    answer: Response, adapter: HTTPAdapter, request: requests.PreparedRequest, *, stream: bool
+) -> requests.Response:
+    """The answer as `adapter` returns it. Raises `requests.ConnectionError` for one that is dropped."""
     if answer.drop:
         cause = ProtocolError(
             "Connection aborted.",
             http.client.RemoteDisconnected("Remote end closed connection without response"),
         )
         raise requests.ConnectionError(cause, request=request)
-    response = self.build_response(request, _raw(asked.method, answer))
+    response = adapter.build_response(request, _raw(request.method or "GET", answer))
     if not stream:
         _ = response.content
     return response

@@ -128,7 +128,11 @@ class Lag:
 
 
 class Statements:
-    """All statements by id, the newest records, and where to hold them."""
+    """All statements by id, the newest records, and where to hold them.
+
+    `inline`, once set, is called with each point that a statement reaches, and then statements run in the
+    thread that submits them: so that a scheduler that controls this thread controls them.
+    """
 
     def __init__(self, service: SqlService) -> None:
         self.service = service
@@ -137,6 +141,7 @@ class Statements:
         self.count = 0
         self.checkpoints = Checkpoints()
         self.lags: list[Lag] = []
+        self.inline: Callable[[str, Record], None] | None = None
         self.mutex = threading.Lock()
 
     def submit(
@@ -150,7 +155,7 @@ class Statements:
         schema: str = "",
         options: Options | None = None,
     ) -> Statement:
-        """Accepts the statement and starts it in a thread."""
+        """Accepts the statement and starts it, in a thread of its own unless statements are `inline`."""
         now = self.service.workspace.clock.time()
         with self.mutex:
             self.count += 1
@@ -168,6 +173,9 @@ class Statements:
             )
             self.by_id[statement.id] = statement
             self._forget(now)
+        if self.inline is not None:
+            self._run(statement)
+            return statement
         name = f"statement {statement.id}"
         threading.Thread(target=self._run, args=(statement,), name=name, daemon=True).start()
         return statement
@@ -232,9 +240,11 @@ class Statements:
 
     def _reacher(self, statement: Statement) -> Callable[[str], None]:
         def reach(point: str) -> None:
+            record = statement.record
+            if self.inline is not None:
+                self.inline(point, record)
             if self.checkpoints.holds:
                 began = time.perf_counter()
-                record = statement.record
                 self.checkpoints.reach(point, record.id, record.text, record.principal)
                 record.held_seconds += time.perf_counter() - began
             if statement.canceled and point != "committed":
