@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from lockproof.driver.api import Client, LockInfo, Scope, Snapshot
 from lockproof.driver.errors import DriverError
@@ -21,24 +21,100 @@ from lockproof.spec.statefile import describe
 T = TypeVar("T")
 
 
+def defect(error: BaseException) -> DriverError:
+    """What a driver raised that is no `DriverError`, as the failure that it counts as."""
+    message = f"driver defect: it raised {type(error).__name__} instead of DriverError: {error}"
+    return DriverError("internal", False, message)
+
+
+class Caller(Protocol):
+    """How the calls of one client are made. `gone`: no further call can be made."""
+
+    gone: bool
+
+    def call(
+        self, step: str, begin: Callable[[], object], act: Callable[[], T], late: Callable[[], object]
+    ) -> T:
+        """What `act` returns, or a `DriverError`. `begin` is called when the call begins, before `act`.
+
+        `step` names the call for a person. A call given up raises kind `timeout`, not definite, and
+        calls `late` if it returns after all.
+        """
+
+    def close(self, act: Callable[[], T]) -> None:
+        """Makes the last call."""
+
+    def join(self, timeout: float) -> None:
+        """Waits up to `timeout` seconds until the last call is over."""
+
+
+class OwnThread:
+    """Makes calls in a thread of its own, and gives one up that overruns `timeout` seconds."""
+
+    def __init__(self, who: str, timeout: float) -> None:
+        self.gone = False
+        self._timeout = timeout
+        self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name=f"client {who}", daemon=True)
+        self._thread.start()
+
+    def call(
+        self, step: str, begin: Callable[[], object], act: Callable[[], T], late: Callable[[], object]
+    ) -> T:
+        begin()
+        future: Future[T] = Future()
+        self._calls.put((future, act))
+        try:
+            error = future.exception(self._timeout)
+        except TimeoutError:
+            self.gone = True
+            self._calls.put(None)
+            future.add_done_callback(lambda _: late())
+            raise DriverError("timeout", False, f"no reply within {self._timeout:g} s") from None
+        if error is None:
+            return future.result()
+        if isinstance(error, DriverError):
+            raise error
+        raise defect(error) from error
+
+    def close(self, act: Callable[[], T]) -> None:
+        try:
+            self.call("close", _nothing, act, _nothing)
+        finally:
+            self.gone = True
+            self._calls.put(None)
+
+    def join(self, timeout: float) -> None:
+        self._thread.join(timeout)
+
+    def _serve(self) -> None:
+        while (job := self._calls.get()) is not None:
+            future, act = job
+            try:
+                future.set_result(act())
+            except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
+                future.set_exception(error)
+
+
+def _nothing() -> None:
+    """Closing is not an operation: it stands in no history."""
+
+
 class RecordedClient:
     """A `Client` whose calls are recorded. Same contract, and every failure is a `DriverError`.
 
+    `calls` makes the calls; a number stands for a thread of the client's own with that deadline in seconds.
     After a call that overran its deadline the process is gone: further calls raise kind `unavailable`.
     A reply that comes later is a note in the history, not an outcome.
     """
 
-    def __init__(self, client: Client, who: str, history: HistoryWriter, timeout: float) -> None:
+    def __init__(self, client: Client, who: str, history: HistoryWriter, calls: Caller | float) -> None:
         self.who = who
         self.granted: dict[tuple[str, str], bool] = {}
         self._client = client
         self._history = history
-        self._timeout = timeout
+        self._calls: Caller = OwnThread(who, calls) if isinstance(calls, int | float) else calls
         self._process = history.new_process(who)
-        self._stuck = False
-        self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._serve, name=f"client {who}", daemon=True)
-        self._thread.start()
 
     def get(self, workspace: str) -> Snapshot | None:
         def out(snapshot: Snapshot | None) -> Mapping[str, Any]:
@@ -79,15 +155,12 @@ class RecordedClient:
 
     def close(self) -> None:
         """The process ends. A call that is stuck is left behind."""
-        if self._stuck:
-            return
-        self._stuck = True
-        self._run(lambda: self._client.close())
-        self._calls.put(None)
+        if not self._calls.gone:
+            self._calls.close(self._client.close)
 
     def join(self, timeout: float) -> None:
         """Waits up to `timeout` seconds until a closed or stuck client's last call is over."""
-        self._thread.join(timeout)
+        self._calls.join(timeout)
 
     def note(self, text: str) -> None:
         """Adds a remark to the history."""
@@ -101,35 +174,21 @@ class RecordedClient:
         call: Callable[[], T],
         out: Callable[[T], Any] | None = None,
     ) -> T:
-        if self._stuck:
+        if self._calls.gone:
             raise DriverError("unavailable", True, f"client {self.who} is closed or stuck in an earlier call")
-        process = self._process
-        self._history.append(process, "invoke", f, ws=workspace, given=given)
+        process, append = self._process, self._history.append
         try:
-            result = self._run(call)
+            result = self._calls.call(
+                f if workspace is None else f"{f} {workspace}",
+                lambda: append(process, "invoke", f, ws=workspace, given=given),
+                call,
+                lambda: append(process, "note", "late"),
+            )
         except DriverError as error:
             self._failed(process, f, workspace, error)
             raise
-        self._history.append(process, "ok", f, ws=workspace, out=None if out is None else out(result))
+        append(process, "ok", f, ws=workspace, out=None if out is None else out(result))
         return result
-
-    def _run(self, call: Callable[[], T]) -> T:
-        future: Future[T] = Future()
-        self._calls.put((future, call))
-        try:
-            error = future.exception(self._timeout)
-        except TimeoutError:
-            self._stuck = True
-            self._calls.put(None)
-            process = self._process
-            future.add_done_callback(lambda _: self._history.append(process, "note", "late"))
-            raise DriverError("timeout", False, f"no reply within {self._timeout:g} s") from None
-        if error is None:
-            return future.result()
-        if isinstance(error, DriverError):
-            raise error
-        message = f"driver defect: it raised {type(error).__name__} instead of DriverError: {error}"
-        raise DriverError("internal", False, message) from error
 
     def _failed(self, process: int, f: str, workspace: str | None, error: DriverError) -> None:
         self._history.append(
@@ -137,14 +196,6 @@ class RecordedClient:
         )
         if not error.definite:  # after an unknown outcome the process number retires
             self._process = self._history.new_process(self.who)
-
-    def _serve(self) -> None:
-        while (job := self._calls.get()) is not None:
-            future, call = job
-            try:
-                future.set_result(call())
-            except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
-                future.set_exception(error)
 
 
 class RecordedScope:
