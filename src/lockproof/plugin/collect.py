@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-DEFAULT_SUITES = ("smoke", "state", "locks", "workspaces", "databricks")
+DEFAULT_SUITES = ("smoke", "state", "locks", "workspaces", "concurrency", "databricks")
 SUITES = (*DEFAULT_SUITES, "clients")
 PACKAGE = "lockproof.suites"
 
