@@ -75,6 +75,11 @@ class HistoryWriter:
                 self._write(event.to_json())
             return event
 
+    @property
+    def size(self) -> int:
+        """How many events were recorded so far."""
+        return len(self._events)
+
     def history(self) -> History:
         """What was recorded so far, as the checkers take it."""
         with self._mutex:
