@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -54,13 +54,16 @@ class Operation:
     `i` is the event number of the call and `end` that of its outcome, `math.inf` when it is unknown
     or never came: operations are ordered by these, never by time. `kind` is `ok`, `fail` (no effect)
     or `info` (unknown). `f`, `ws`, `p` and `given` are the call's, `out` and `err` the outcome's.
+    `since` is what a stream knows of its future: no operation that it gives later was called before
+    event `since`.
     """
 
-    __slots__ = ("end", "err", "f", "given", "i", "invoke", "kind", "out", "outcome", "p", "ws")
+    __slots__ = ("end", "err", "f", "given", "i", "invoke", "kind", "out", "outcome", "p", "since", "ws")
 
     def __init__(self, invoke: Event, outcome: Event | None) -> None:
         self.invoke = invoke
         self.outcome = outcome
+        self.since = 0
         self.i = invoke.i
         self.f = invoke.f
         self.ws = invoke.ws
@@ -89,6 +92,23 @@ class Operation:
 
     def __repr__(self) -> str:
         return f"<#{self.i} p{self.p} {self.f} {self.ws or ''} {self.kind} #{self.end}>"
+
+
+def pair(events: Iterable[Event]) -> Iterator[Operation]:
+    """The operations of a stream of events, each as soon as its outcome comes, with `since` set; those
+    without an outcome last. Memory: the calls in flight."""
+    waiting: dict[int, Event] = {}
+    for event in events:
+        if event.e == "invoke":
+            if event.p in waiting:
+                yield Operation(waiting.pop(event.p), None)
+            waiting[event.p] = event
+        elif event.e in OUTCOMES and event.p in waiting:
+            op = Operation(waiting.pop(event.p), event)
+            op.since = next(iter(waiting.values())).i if waiting else event.i
+            yield op
+    for call in waiting.values():
+        yield Operation(call, None)
 
 
 @dataclass(frozen=True)
