@@ -1,0 +1,333 @@
+"""Which schedules are run, and in what order."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from lockproof.explore.happens_before import Orders, Trace
+from lockproof.explore.scheduler import Choice, Option, Run
+
+Cost = tuple[int, int]
+
+
+class Diverged(Exception):
+    """A run was to repeat an earlier one, and did not: the subject is not deterministic, or another."""
+
+
+class Chooser(Protocol):
+    """Decides one run. `judged`: its end is worth a verdict; `trace` is told what its steps touched."""
+
+    judged: bool
+    trace: Trace | None
+
+    def choose(self, run: Run, options: Sequence[Option]) -> Option | None: ...
+
+
+class Plan(Protocol):
+    """The schedules of one exploration: `choosers` one by one, each used up before the next is asked for."""
+
+    complete: bool  # every schedule of the space that the strategy promises was run
+
+    def choosers(self, clients: int) -> Iterator[Chooser]: ...
+
+
+class Strategy(Protocol):
+    """Says which schedules to run. `sampling`: it promises none in particular, as many as allowed."""
+
+    sampling: bool
+
+    def plan(self) -> Plan:
+        """A fresh plan; equal strategies make equal plans."""
+
+    def describe(self) -> str:
+        """The strategy in a few words, as a schedule file says it."""
+
+
+# --- exhaustive ---
+
+
+@dataclass(frozen=True)
+class Exhaustive:
+    """Every schedule with at most `preemptions` preemptions (`None`: every schedule), cheapest first.
+
+    A preemption takes the baton from a client that could go on. All schedules without one are run first,
+    then all with one, and so on, so what is found needs as few as can be (iterative context bounding:
+    Musuvathi & Qadeer, PLDI 2007).
+
+    `prune` leaves out a run as soon as its steps so far are the same partial order as those of an earlier run
+    that stood at the same client, for it would go on just like that one. Since runs come in the order of
+    their cost, the earlier one had at least as many preemptions left: nothing within the bound is missed
+    (happens-before caching: Musuvathi & Qadeer, "Partial-order reduction for context-bounded state
+    exploration", MSR-TR-2007-12). Sleep sets and DPOR prune more than that under a bound, and wrongly:
+    the bound makes independent steps depend on each other (Coons, Musuvathi & McKinley, "Bounded
+    partial-order reduction", OOPSLA 2013, §3).
+    """
+
+    preemptions: int | None = 2
+    prune: bool = True
+    sampling = False
+
+    def plan(self) -> Search:
+        return Search(by_preemptions, self.preemptions, self.prune, self.preemptions is not None)
+
+    def describe(self) -> str:
+        bound = "all schedules" if self.preemptions is None else f"up to {self.preemptions} preemptions"
+        return f"exhaustive, {bound}{'' if self.prune else ', unpruned'}"
+
+
+class Measure(Protocol):
+    """What an option costs in a run whose last client was `last`."""
+
+    def __call__(self, option: Option, last: int | None) -> Cost: ...
+
+
+def by_preemptions(option: Option, last: int | None) -> Cost:
+    """Preemptions, then faults."""
+    return (int(not option.free), int(option.fault is not None))
+
+
+def by_switches(option: Option, last: int | None) -> Cost:
+    """Switches to another client, then faults."""
+    return (int(last is not None and option.client != last), int(option.fault is not None))
+
+
+class Node:
+    """A choice, and through `before` all choices that led to it; a path costs one object a step."""
+
+    __slots__ = ("before", "client", "cost", "fault", "step")
+
+    def __init__(self, before: Node | None, option: Option, cost: Cost) -> None:
+        self.before = before
+        self.client = option.client
+        self.step = option.step
+        self.fault = option.fault
+        self.cost = cost
+
+    def path(self) -> list[Node]:
+        nodes = [self]
+        while (before := nodes[-1].before) is not None:
+            nodes.append(before)
+        nodes.reverse()
+        return nodes
+
+
+class Search:
+    """A best-first search over schedules, by re-execution: each run follows a path and then goes on for free.
+
+    `bound` is the most of the first cost that a schedule may have; `bounded` says that the cost depends on
+    who went last, which then belongs to the state that is looked up when pruning.
+    """
+
+    def __init__(self, measure: Measure, bound: int | None, prune: bool, bounded: bool) -> None:
+        self.measure = measure
+        self.bound = bound
+        self.prune = prune
+        self.bounded = bounded
+        self.orders = Orders()
+        self.seen: set[tuple[int, ...]] = set()
+        self.complete = False
+        self.frontier: list[tuple[Cost, int, Node | None]] = [((0, 0), 0, None)]
+        self.pushed = 0
+
+    def choosers(self, clients: int) -> Iterator[Chooser]:
+        while self.frontier:
+            _, _, node = heapq.heappop(self.frontier)
+            trace = Trace(clients, self.orders) if self.prune else None
+            yield SearchChooser(self, [] if node is None else node.path(), trace)
+        self.complete = True
+
+    def push(self, node: Node) -> None:
+        """Remembers a path to be run; the latest of those that cost the same comes first."""
+        self.pushed += 1
+        heapq.heappush(self.frontier, (node.cost, -self.pushed, node))
+
+    def known(self, trace: Trace, last: int | None) -> bool:
+        """Whether a run stood here before; from now on one did."""
+        key = trace.key()
+        if self.bounded and last is not None:
+            key = (*key, last)
+        if key in self.seen:
+            return True
+        self.seen.add(key)
+        return False
+
+
+class SearchChooser:
+    """One run of a search."""
+
+    def __init__(self, search: Search, path: Sequence[Node], trace: Trace | None) -> None:
+        self.judged = True
+        self.trace = trace
+        self._search = search
+        self._path = path
+        self._at = path[-1] if path else None
+        self._done = 0
+
+    def choose(self, run: Run, options: Sequence[Option]) -> Option | None:
+        if self._done < len(self._path):
+            node = self._path[self._done]
+            self._done += 1
+            return find(options, node.client, node.step, node.fault, run)
+        search = self._search
+        if self.trace is not None and search.known(self.trace, run.last):
+            self.judged = False
+            return None
+        best: Option | None = None
+        before = self._at
+        so_far = (0, 0) if before is None else before.cost
+        for option in options:
+            cost = search.measure(option, run.last)
+            if search.bound is not None and so_far[0] + cost[0] > search.bound:
+                continue
+            node = Node(before, option, (so_far[0] + cost[0], so_far[1] + cost[1]))
+            if best is None and cost == (0, 0):
+                best, self._at = option, node
+            else:
+                search.push(node)
+        return best
+
+
+def find(options: Sequence[Option], client: int, step: str, fault: str | None, run: Run) -> Option:
+    """The option that an earlier run took here. Raises `Diverged` when it is not there."""
+    for option in options:
+        if option.client == client and option.fault == fault:
+            if option.step == step:
+                return option
+            there = f"{option.step!r}"
+            break
+    else:
+        there = "not possible" if fault is None else f"not possible with {fault}"
+    name = run.lanes[client].name
+    raise Diverged(f"step {len(run.trail) + 1} was {step!r} of {name}, and is now {there}")
+
+
+# --- sampling ---
+
+
+@dataclass
+class _Seen:
+    """How long runs were so far: change points and faults are drawn among as many steps."""
+
+    steps: int = 20
+    offers: int = 10
+
+
+@dataclass(frozen=True)
+class RandomWalk:
+    """At every step one of the clients that can go on, drawn evenly; equal seeds draw the same."""
+
+    seed: int = 0
+    sampling = True
+
+    def plan(self) -> Sampling:
+        return Sampling(self.seed, None)
+
+    def describe(self) -> str:
+        return f"random walk, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Pct:
+    """The client of the highest priority runs; at `depth - 1` drawn steps the running one gets the lowest.
+
+    Finds a bug of that depth (as many ordering constraints) among n clients and k steps with probability
+    1/(n k^(depth-1)) at least in each run (PCT: Burckhardt, Kothari, Musuvathi & Nagarakatte, ASPLOS 2010,
+    Theorem 9). Equal seeds draw the same.
+    """
+
+    seed: int = 0
+    depth: int = 3
+    sampling = True
+
+    def plan(self) -> Sampling:
+        return Sampling(self.seed, self.depth)
+
+    def describe(self) -> str:
+        return f"PCT of depth {self.depth}, seed {self.seed}"
+
+
+class Sampling:
+    """Runs drawn one after the other, without end."""
+
+    complete = False
+
+    def __init__(self, seed: int, depth: int | None) -> None:
+        self.seed = seed
+        self.depth = depth
+        self.seen = _Seen()
+
+    def choosers(self, clients: int) -> Iterator[Chooser]:
+        number = 0
+        while True:
+            rng = random.Random(f"{self.seed}:{number}")
+            yield SampleChooser(rng, clients, self.depth, self.seen)
+            number += 1
+
+
+@dataclass
+class SampleChooser:
+    """One run, drawn; `depth=None` draws every step. In every second run faults are injected."""
+
+    rng: random.Random
+    clients: int
+    depth: int | None
+    seen: _Seen
+    judged: bool = True
+    trace: Trace | None = None
+    priority: list[int] = field(default_factory=list)
+    changes: set[int] = field(default_factory=set)
+    offers: int = 0
+    next_fault: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.depth is not None:
+            self.priority = self.rng.sample(range(self.depth, self.depth + self.clients), self.clients)
+            self.changes = {self.rng.randrange(self.seen.steps) for _ in range(self.depth - 1)}
+        if self.rng.random() < 0.5:
+            self.next_fault = self.rng.randrange(self.seen.offers)
+
+    def choose(self, run: Run, options: Sequence[Option]) -> Option | None:
+        step = len(run.trail)
+        self.seen.steps = max(self.seen.steps, step + 1)
+        calm = [option for option in options if option.fault is None]
+        if self.depth is None:
+            option = self.rng.choice(calm)
+        else:
+            option = max(calm, key=lambda option: self.priority[option.client])
+            if step in self.changes and run.last is not None:
+                self.priority[run.last] = min(self.priority) - 1
+                option = max(calm, key=lambda option: self.priority[option.client])
+        faulty = [other for other in options if other.client == option.client and other.fault is not None]
+        if faulty:
+            self.offers += 1
+            self.seen.offers = max(self.seen.offers, self.offers)
+            if self.next_fault is not None and self.offers > self.next_fault:
+                self.next_fault = self.offers + self.rng.randrange(self.seen.offers)
+                return self.rng.choice(faulty)
+        return option
+
+
+# --- following ---
+
+
+class Follower:
+    """Does what a list of choices says, step by step, and ends the run after the last one."""
+
+    def __init__(self, choices: Sequence[Choice]) -> None:
+        self.judged = True
+        self.trace: Trace | None = None
+        self._choices = choices
+
+    def choose(self, run: Run, options: Sequence[Option]) -> Option | None:
+        number = len(run.trail)
+        if number == len(self._choices):
+            return None
+        choice = self._choices[number]
+        client = next((lane.index for lane in run.lanes if lane.name == choice.client), None)
+        if client is None:
+            raise Diverged(f"step {number + 1} is of {choice.client}, who is no client of this program")
+        return find(options, client, choice.step, choice.fault, run)

@@ -1,0 +1,78 @@
+"""Real threads that are used again from run to run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+
+class Worker:
+    """A daemon thread that does one task at a time. `idle` is held while it does."""
+
+    def __init__(self) -> None:
+        self._go = threading.Lock()
+        self._go.acquire()
+        self._task: Callable[[], None] | None = None
+        self._idle = threading.Lock()
+        self.thread = threading.Thread(target=self._serve, name="explored client", daemon=True)
+        self.thread.start()
+
+    def start(self, task: Callable[[], None]) -> None:
+        """Begins `task`, which must not raise. The worker must be idle."""
+        self._idle.acquire()
+        self._task = task
+        self._go.release()
+
+    def wait(self, seconds: float) -> bool:
+        """Waits up to `seconds` until the worker is idle; whether it is."""
+        if self._idle.acquire(timeout=seconds):
+            self._idle.release()
+            return True
+        return False
+
+    def end(self) -> None:
+        """Lets an idle worker's thread end."""
+        self._task = None
+        self._go.release()
+
+    def _serve(self) -> None:
+        while True:
+            self._go.acquire()
+            task = self._task
+            if task is None:
+                return
+            task()
+            self._idle.release()
+
+
+class Pool:
+    """Workers by number. One that does not come back is forgotten, and replaced when it is asked for."""
+
+    def __init__(self) -> None:
+        self._workers: list[Worker] = []
+        self.lost: list[Worker] = []
+
+    def worker(self, number: int) -> Worker:
+        """The idle worker of this number."""
+        while len(self._workers) <= number:
+            self._workers.append(Worker())
+        return self._workers[number]
+
+    def forget(self, number: int) -> None:
+        """Gives up the worker of this number: its task does not end."""
+        self.lost.append(self._workers[number])
+        self._workers[number] = Worker()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for worker in self._workers:
+            worker.end()
