@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 
 from lockproof.checkers import Verdict
 from lockproof.checkers.verdict import Status
-from lockproof.driver.recorder import RecordedClient
-from lockproof.explore.calls import StepCaller
-from lockproof.explore.program import Program, Shared, Subject
+from lockproof.explore.execution import Explorer, Outcome
+from lockproof.explore.program import Program, Subject
 from lockproof.explore.schedule import Schedule
-from lockproof.explore.scheduler import Choice, Ending, Lane, Run
-from lockproof.explore.strategies import Chooser, Follower, Strategy
+from lockproof.explore.shrink import shrink
+from lockproof.explore.strategies import Follower, Strategy
 from lockproof.explore.threads import Pool
-from lockproof.history import History, HistoryWriter
+from lockproof.history import History
 
-MAX_STEPS = 2000
 PATIENCE = 10.0  # seconds of real time
 
 
@@ -45,102 +41,6 @@ class Exploration:
     judged_unknown: int = 0
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """One run: how it ended, what it did, and the verdict on it.
-
-    `sizes` is the history's length after each step, `left` names the clients that would not end.
-    """
-
-    ending: Ending
-    choices: tuple[Choice, ...]
-    history: History
-    verdict: Verdict
-    sizes: tuple[int, ...]
-    left: tuple[str, ...] = ()
-
-
-class Explorer:
-    """Executes single runs of one program on one subject; its threads live as long as its pool."""
-
-    def __init__(self, program: Program, subject: Subject, pool: Pool, patience: float) -> None:
-        self.program = program
-        self.subject = subject
-        self.name = str(getattr(subject, "name", type(subject).__name__))
-        self._pool = pool
-        self._patience = patience
-        self._runs = 0
-        self._instrumented = bool(getattr(subject, "instrumented", False))
-        self._header = {
-            "test": program.name,
-            "backend": self.name,
-            "capabilities": sorted(getattr(subject, "capabilities", ())),
-            "clients": len(program.clients),
-        }
-
-    def execute(self, chooser: Chooser) -> Outcome:
-        """One run as `chooser` decides it, in a fresh scope."""
-        self._runs += 1
-        writer = HistoryWriter(self._header)
-        program, shared = self.program, Shared()
-        sizes: list[int] = []
-        run = Run(
-            chooser,
-            faults=program.faults,
-            max_faults=program.max_faults,
-            max_steps=MAX_STEPS,
-            patience=self._patience,
-            trace=chooser.trace,
-            after_step=lambda: sizes.append(writer.size),
-        )
-        with self.subject.open(self._runs) as scope:
-
-            def client(who: str) -> RecordedClient:
-                return RecordedClient(scope.client(who), who, writer, StepCaller(self._instrumented))
-
-            if program.prepare is not None:
-                program.prepare(client("prepare"), shared)
-            bodies: dict[str, Callable[[Lane], object]] = {
-                name: partial(_act, body, client(name), shared) for name, body in program.clients.items()
-            }
-            ending = run.go(self._pool, bodies)
-            left = run.unwind(self._pool, self._patience)
-        for lane in run.lanes:
-            if lane.name in left and not self._pool.worker(lane.index).wait(self._patience):
-                self._pool.forget(lane.index)
-        history = writer.history()
-        verdict = self._verdict(ending, history) if chooser.judged else UNJUDGED
-        return Outcome(ending, tuple(run.trail), history, verdict, tuple(sizes), tuple(left))
-
-    def judge(self, history: History) -> Verdict:
-        """The program's judgement."""
-        return self.program.judge(history)
-
-    def _verdict(self, ending: Ending, history: History) -> Verdict:
-        if ending.how == "unknown":
-            return Verdict("unknown", ending.why)
-        if ending.how == "failed":
-            return Verdict("violated", ending.why, details={"anomaly": "assertion"})
-        verdict = self.judge(history)
-        if ending.how == "deadlock" and verdict.status != "violated":
-            return Verdict(self.program.deadlock, ending.why, details={"anomaly": "deadlock"})
-        return verdict
-
-
-UNJUDGED = Verdict("valid", "not judged")
-
-
-def finding(verdict: Verdict) -> str:
-    """What a schedule file says of a verdict: nothing in it differs from run to run."""
-    return str(verdict.details.get("anomaly", verdict.headline))
-
-
-def _act(
-    body: Callable[[RecordedClient, Shared], object], client: RecordedClient, shared: Shared, lane: Lane
-) -> None:
-    body(client, shared)
-
-
 def explore(
     program: Program,
     subject: Subject,
@@ -149,25 +49,29 @@ def explore(
     limit: int = 10_000,
     seconds: float | None = None,
     patience: float = PATIENCE,
+    shrinking: int = 1000,
 ) -> Exploration:
     """Runs `program` on `subject` under the schedules of `strategy` until one violates its judge.
 
-    At most `limit` schedules are run, pruned ones included, and none is begun after `seconds`. A client that
-    shows no progress for `patience` seconds of real time (it waits in a private mutex for another client, or
-    really sleeps) ends the exploration as `unknown`.
+    At most `limit` schedules are run, pruned ones included, and none is begun after `seconds`. A failing one
+    is shrunk with up to `shrinking` more runs, and replayed. A client that shows no progress for `patience`
+    seconds of real time (it waits in a private mutex for another client, or really sleeps) ends the exploration
+    as `unknown`; so does a subject that does not repeat itself.
     """
     start = time.monotonic()
     plan = strategy.plan()
     schedules = pruned = undecided = 0
     reason = ""
 
-    def result(status: Status, reason: str, outcome: Outcome | None = None) -> Exploration:
+    def result(
+        status: Status, reason: str, outcome: Outcome | None = None, minimal: bool = False
+    ) -> Exploration:
         found = Exploration(status, schedules, pruned, plan.complete, reason)
         found = replace(found, seconds=time.monotonic() - start, judged_unknown=undecided)
         if outcome is None:
             return found
         schedule = Schedule(
-            program.name, explorer.name, strategy.describe(), outcome.choices, finding(outcome.verdict)
+            program.name, explorer.name, strategy.describe(), outcome.choices, outcome.finding, minimal
         )
         return replace(found, schedule=schedule, history=outcome.history, verdict=outcome.verdict)
 
@@ -188,7 +92,12 @@ def explore(
                 continue
             schedules += 1
             if outcome.verdict.status == "violated":
-                return result("violated", outcome.verdict.headline, outcome)
+                again = explorer.execute(Follower(outcome.choices))
+                if again.finding != outcome.finding:
+                    why = f"{outcome.verdict.headline}; the same schedule once more: {again.verdict.headline}"
+                    return result("violated", f"does not repeat itself: {why}", outcome)
+                outcome, minimal = shrink(explorer, again, shrinking)
+                return result("violated", outcome.verdict.headline, outcome, minimal)
             if outcome.verdict.status == "unknown":
                 undecided += 1
                 reason = outcome.verdict.headline
@@ -215,7 +124,7 @@ def replay(
         0,
         complete=False,
         reason=verdict.headline,
-        schedule=replace(schedule, choices=outcome.choices, finding=finding(verdict)),
+        schedule=replace(schedule, choices=outcome.choices, finding=outcome.finding),
         history=outcome.history,
         verdict=verdict,
     )

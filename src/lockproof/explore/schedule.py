@@ -21,13 +21,15 @@ class ScheduleError(ValueError):
 @dataclass(frozen=True)
 class Schedule:
     """What one run of a program did. `program` and `subject` are names, `strategy` and `seed` say how it
-    was found, `finding` what its run shows."""
+    was found, `finding` what its run shows. `minimal`: no schedule with fewer switches, or as many and fewer
+    faults, shows it."""
 
     program: str
     subject: str
     strategy: str
     choices: tuple[Choice, ...]
     finding: str = ""
+    minimal: bool = False
 
     @property
     def switches(self) -> int:
@@ -48,6 +50,7 @@ class Schedule:
             "strategy": self.strategy,
             "finding": self.finding,
             "switches": self.switches,
+            "minimal": self.minimal,
         }
         lines = [
             f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}," for key, value in head.items()
@@ -79,7 +82,10 @@ class Schedule:
         steps = record.get("steps")
         if not isinstance(steps, list):
             raise ScheduleError(f"{path}: 'steps' must be a list")
-        return cls(choices=tuple(_choice(path, n, step) for n, step in enumerate(steps, 1)), **texts)
+        minimal = record.get("minimal") is True
+        return cls(
+            minimal=minimal, choices=tuple(_choice(path, n, step) for n, step in enumerate(steps, 1)), **texts
+        )
 
     def table(self) -> str:
         """The schedule for a reader: one line a step, one column a client."""

@@ -130,12 +130,13 @@ class Search:
         self.orders = Orders()
         self.seen: set[tuple[int, ...]] = set()
         self.complete = False
+        self.cost: Cost = (0, 0)  # of the run that was begun last: none that cost less is left
         self.frontier: list[tuple[Cost, int, Node | None]] = [((0, 0), 0, None)]
         self.pushed = 0
 
     def choosers(self, clients: int) -> Iterator[Chooser]:
         while self.frontier:
-            _, _, node = heapq.heappop(self.frontier)
+            self.cost, _, node = heapq.heappop(self.frontier)
             trace = Trace(clients, self.orders) if self.prune else None
             yield SearchChooser(self, [] if node is None else node.path(), trace)
         self.complete = True
