@@ -14,6 +14,7 @@ from lockproof.cli.fake import fake
 from lockproof.cli.list import list_
 from lockproof.cli.run import run
 from lockproof.cli.teeth import teeth
+from lockproof.cli.timeline import timeline
 
 USAGE = 4  # as pytest's own usage errors
 
@@ -24,7 +25,7 @@ def cli() -> None:
     """Prove, or refute, that an OpenTofu/Terraform state backend is safe."""
 
 
-for command in (run, list_, explain, teeth, check, fake, doctor):
+for command in (run, list_, explain, teeth, check, timeline, fake, doctor):
     cli.add_command(command)
 
 

@@ -20,19 +20,19 @@ OPAQUE = re.compile(r"[\w-]{20,}")  # ids, tokens and digests, which nobody read
 INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
 
-def relevant(history: History, witness: Sequence[int] = ()) -> list[str]:
+def relevant(history: History, witness: Sequence[int] = (), *, most: int | None = SHOWN) -> list[str]:
     """The operations that have an event in `witness`, each told in one line with what it shows.
 
-    Without a witness the last operations of the history are told. Of more than eight operations the
-    first and the last four are; a line between them counts the others.
+    Without a witness the last operations of the history are told. Of more than `most` operations only
+    the first and the last are told; a line between them counts the others.
     """
     operations = shown(history, witness)
     telling = Telling(operations, history.names)
     said = remarks(operations, history)
     lines = [telling.line(op, said.get(op.i, "") if witness else "") for op in operations]
-    if len(lines) > SHOWN:
-        half = SHOWN // 2
-        lines[half:-half] = [f"… {len(lines) - SHOWN} more operations …"]
+    if most is not None and len(lines) > most:
+        half = most // 2
+        lines[half:-half] = [f"… {len(lines) - 2 * half} more operations …"]
     return lines
 
 

@@ -1,0 +1,32 @@
+"""Histories that a command reads, and files that it writes; a bad one is one line for the user."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lockproof.history import History, HistoryError, read_history
+
+
+def read(path: Path) -> History:
+    """The history in `path`. Raises `click.UsageError` for what cannot be read or is none."""
+    try:
+        return read_history(path)
+    except HistoryError as error:
+        raise click.UsageError(str(error)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.UsageError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def write(path: Path, text: str, *, but_not: Path) -> None:
+    """Writes `text`, whole or not at all. Raises `click.UsageError` where it cannot, or for the input."""
+    if path.exists() and path.samefile(but_not):
+        raise click.UsageError(f"{path} is the history itself; name another file with -o")
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise click.UsageError(f"cannot write {path}: {error.strerror}") from None
