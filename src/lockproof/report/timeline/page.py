@@ -14,7 +14,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from lockproof.checkers import Verdict, check
@@ -126,7 +126,7 @@ def _facts(history: History, places: Layout) -> Sequence[str]:
 
 
 @cache
-def _template() -> Any:
+def _template() -> Template:
     loader = PackageLoader("lockproof.report", "timeline")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}

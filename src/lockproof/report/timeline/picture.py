@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from lockproof.checkers import Verdict, check
 from lockproof.history import History, Operation
@@ -171,7 +171,7 @@ def _label(op: Operation, telling: Telling, width: float) -> str:
 
 
 @cache
-def _template() -> Any:
+def _template() -> Template:
     loader = PackageLoader("lockproof.report", "timeline")
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined).get_template(
         "picture.svg.j2"
