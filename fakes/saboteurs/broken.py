@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
-from lockproof.driver import Address, Capabilities, Driver
+from lockproof.driver import Address, Capabilities, Driver, Locked, LockInfo
 from lockproof.driver.memory import MemoryClient, MemoryDriver, MemoryScope, MemoryStore
 from lockproof.fakes.saboteurs.catalogue import CorrectVariant, Saboteur
 
@@ -63,6 +63,21 @@ class BrokenClient(MemoryClient):
         return made(options)
 
 
+class SteppedClient(BrokenClient):
+    """A client that looks at the store and changes it in steps, between which others may come in."""
+
+    def require_free(self, workspace: str) -> None:
+        """Raises `Locked` while somebody holds the lock."""
+        holder = self.store.locks.get(workspace)
+        if holder is not None:
+            raise Locked(f"held by {holder.Who}", holder=holder)
+
+    def take(self, workspace: str, info: LockInfo) -> str:
+        """Writes the lock, whatever is there."""
+        self.store.locks[workspace] = info
+        return info.ID
+
+
 class AlteringClient(MemoryClient):
     """Stores `alter(old, new)` in the place of the new bytes."""
 
@@ -85,10 +100,11 @@ class Register:
     its name the entry's.
     """
 
-    def __init__(self, module: str, *suites: str, only: tuple[str, ...] = ()) -> None:
+    def __init__(self, module: str, *suites: str, only: tuple[str, ...] = (), timing: bool = False) -> None:
         self.module = module
         self.suites = suites
         self.only = only
+        self.timing = timing
         self.saboteurs: list[Saboteur] = []
         self.variants: list[CorrectVariant] = []
 
@@ -98,7 +114,9 @@ class Register:
         def register(driver: type[D]) -> type[D]:
             name, story, backend = self._described(driver)
             self.saboteurs.append(
-                Saboteur(name, requirement, story, backend, self.suites, also, only=self.only)
+                Saboteur(
+                    name, requirement, story, backend, self.suites, also, only=self.only, timing=self.timing
+                )
             )
             return driver
 

@@ -41,7 +41,8 @@ class Saboteur:
     backend does wrong; `backend` what stands after `--backend=`, different for every entry; `suites`
     the suite folders that are run against it; `also` further requirements that cannot hold when
     `breaks` does not; `options` become `--backend-opt`; `only`, where given, are patterns of the
-    requirements whose tests are run; of `programs`, where given, one must be on PATH.
+    requirements whose tests are run; of `programs`, where given, one must be on PATH; `timing`: the bug
+    needs an interleaving, so that an explored schedule must kill it.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Saboteur:
     options: Mapping[str, str] = field(default_factory=dict)
     only: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
+    timing: bool = False
 
     def can_run(self) -> bool:
         """Whether this machine has what the saboteur's tests need."""

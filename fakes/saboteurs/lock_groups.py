@@ -9,3 +9,5 @@ REFUSALS = (
     *("LOCK-WAIT-001", "LOCK-WAIT-002", "LOCK-WAIT-003"),
 )
 """Requirements whose tests need a refusal of a held lock to show anything."""
+INTERLEAVED = (*UNDER_LOAD, "LOCK-EXCL-001", "LOCK-FORCE-002", "LOCK-FENCE-001")
+"""Requirements that programs cite which are explored for more than one bug."""

@@ -40,7 +40,7 @@ def test_saboteur_is_caught_for_the_requirement_that_it_breaks(saboteur: Saboteu
 
 def test_every_must_has_a_saboteur() -> None:
     """No MUST is without a backend that breaks it."""
-    assert teeth.without_saboteur() == []
+    assert teeth.without_saboteur(saboteurs()) == []
 
 
 def result(status: str, *requirements: str, test: str = "test_it") -> dict[str, Any]:
@@ -104,10 +104,11 @@ def test_a_must_without_saboteur_makes_the_exit_code_one(
 
 def test_a_caught_saboteur_makes_the_exit_code_zero(capsys: pytest.CaptureFixture[str]) -> None:
     """The table names saboteur, requirement and test; as JSON too."""
-    assert teeth.run(["local-time"], as_json=True) == 0
+    assert teeth.run(["local-time"], form="json") == 0
     (row,) = json.loads(capsys.readouterr().out)["saboteurs"]
     assert (row["saboteur"], row["requirement"]) == ("local-time", "LOCK-HOLD-003")
     assert row["test"] == "suites/locks/test_holder.py::test_the_holders_time_is_an_rfc_3339_time"
+    assert row["clean"]
 
 
 def test_an_unknown_name_is_one_line_with_the_nearest() -> None:

@@ -1,0 +1,87 @@
+"""Judges a saboteur by what became of its tests.
+
+A saboteur is caught when a test that cites the requirement it breaks fails; `unknown` and `error`
+catch nothing. A test that does not pass although every requirement it cites is one that the saboteur
+keeps is a stray: then saboteur or test is not about what it says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from lockproof.fakes.saboteurs.catalogue import Saboteur
+from lockproof.spec import requirements
+from lockproof.teeth.runs import EXPLORED, Result
+from lockproof.teeth.schedules import Kill
+
+GOOD = frozenset({"pass", "skip", "disabled", "not-run"})
+
+
+@dataclass(frozen=True)
+class Chance:
+    """How many of so many runs, each with a seed of its own, caught a saboteur without choosing the
+    interleaving."""
+
+    kills: int
+    seeds: int
+
+    @property
+    def certain(self) -> bool:
+        return self.kills == self.seeds
+
+
+@dataclass(frozen=True)
+class Bite:
+    """What became of one saboteur: `test` caught it after `seconds`, or is empty; `strays` failed
+    though the saboteur breaks nothing of what they cite.
+
+    `explored` is the schedule that kills a saboteur of timing, `None` for any other one and for one
+    that survives; `chance` is `None` where nobody asked for seeds.
+    """
+
+    saboteur: str
+    requirement: str
+    test: str
+    seconds: float
+    strays: tuple[str, ...] = ()
+    timing: bool = False
+    explored: Kill | None = None
+    chance: Chance | None = None
+
+    @property
+    def clean(self) -> bool:
+        """Caught, by nothing else than what it breaks, and where it takes timing by a schedule that
+        replays."""
+        replays = self.explored is not None and self.explored.replays
+        return bool(self.test) and not self.strays and (replays or not self.timing)
+
+
+def bite(saboteur: Saboteur, observed: Iterable[Result]) -> Bite:
+    """Judges one saboteur by the results of its tests."""
+    broken = {saboteur.breaks, *saboteur.also}
+    caught: Result | None = None
+    strays = []
+    for result in observed:
+        cited = set(result["requirements"])
+        if result["status"] == "fail" and saboteur.breaks in cited:
+            caught = caught or result
+        if result["status"] not in GOOD and not cited & broken:
+            strays.append(result["test"])
+    test, seconds = (caught["test"], caught["duration"]) if caught else ("", 0.0)
+    return Bite(saboteur.name, saboteur.breaks, test, seconds, tuple(strays), saboteur.timing)
+
+
+def chance(saboteur: Saboteur, runs: Sequence[Iterable[Result]]) -> Chance:
+    """In how many of the runs a test that leaves the interleaving to chance caught the saboteur."""
+    kills = 0
+    for results in runs:
+        free = [r for r in results if f"suites/{EXPLORED}/" not in r["test"]]
+        kills += bool(bite(saboteur, free).test)
+    return Chance(kills, len(runs))
+
+
+def without_saboteur(saboteurs: Iterable[Saboteur]) -> list[str]:
+    """Every MUST that none of the saboteurs breaks."""
+    broken = {saboteur.breaks for saboteur in saboteurs}
+    return [name for name, r in requirements().items() if r.level == "MUST" and name not in broken]
