@@ -54,9 +54,9 @@ def explore(
     """Runs `program` on `subject` under the schedules of `strategy` until one violates its judge.
 
     At most `limit` schedules are run, pruned ones included, and none is begun after `seconds`. A failing one
-    is shrunk with up to `shrinking` more runs, and replayed. A client that shows no progress for `patience`
-    seconds of real time (it waits in a private mutex for another client, or really sleeps) ends the exploration
-    as `unknown`; so does a subject that does not repeat itself.
+    is replayed, and shrunk with up to `shrinking` more runs. A client that shows no progress for `patience`
+    seconds of real time (it waits in a private mutex for another client, or really sleeps) ends the
+    exploration as `unknown`; so does a subject that does not repeat itself.
     """
     start = time.monotonic()
     plan = strategy.plan()

@@ -73,16 +73,18 @@ class _Shrinker:
 
     def leave_out(self) -> None:
         """Tries smaller schedules made from the best one until none of them shows it."""
-        helped = True
-        while helped and self.left > 0:
-            smaller = (plan for plan in _simpler(self.best.choices) if size(plan) < size(self.best.choices))
-            helped = any(
-                self.left > 0 and self.better(self.explorer.execute(Tolerant(plan))) for plan in smaller
-            )
+        while self.left > 0 and any(self.simpler()):
+            pass
+
+    def simpler(self) -> Iterator[bool]:
+        """For every smaller schedule made from the best one, whether it is the best one now."""
+        for plan in _simpler(self.best.choices):
+            if self.left > 0 and size(plan) < size(self.best.choices):
+                yield self.better(self.explorer.execute(Tolerant(plan)))
 
     def search(self) -> bool:
         """Runs every schedule that costs no more than the best one; whether there was time for all."""
-        search = Search(by_switches, size(self.best.choices)[0], prune=True, bounded=True)
+        search = Search(by_switches, size(self.best.choices)[0], prune=True)
         for chooser in search.choosers(len(self.explorer.program.clients)):
             if search.cost > size(self.best.choices)[:2]:
                 return True
@@ -93,7 +95,7 @@ class _Shrinker:
 
 
 def _simpler(choices: Sequence[Choice]) -> Iterator[list[Choice]]:
-    """Schedules a little simpler: without one fault, without one block, with two blocks of a client joined."""
+    """Schedules a little simpler: without a fault, without a block, with two blocks of a client joined."""
     for n, choice in enumerate(choices):
         if choice.fault is not None:
             yield [*choices[:n], choice._replace(fault=None), *choices[n + 1 :]]

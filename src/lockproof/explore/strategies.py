@@ -58,13 +58,14 @@ class Exhaustive:
     then all with one, and so on, so what is found needs as few as can be (iterative context bounding:
     Musuvathi & Qadeer, PLDI 2007).
 
-    `prune` leaves out a run as soon as its steps so far are the same partial order as those of an earlier run
-    that stood at the same client, for it would go on just like that one. Since runs come in the order of
-    their cost, the earlier one had at least as many preemptions left: nothing within the bound is missed
-    (happens-before caching: Musuvathi & Qadeer, "Partial-order reduction for context-bounded state
-    exploration", MSR-TR-2007-12). Sleep sets and DPOR prune more than that under a bound, and wrongly:
-    the bound makes independent steps depend on each other (Coons, Musuvathi & McKinley, "Bounded
-    partial-order reduction", OOPSLA 2013, §3).
+    `prune` leaves out a run as soon as its steps so far are the same partial order as those of an earlier
+    run, and the same client would go on for free: it has reached the same state (the happens-before
+    relation stands for the state, ibid.), and whatever it may still do, the earlier run could do. Since
+    runs come in the order of their cost, the earlier one had spent no more, so nothing within the bound
+    is missed. Sleep sets and DPOR are not used: with a bound on preemptions they are unsound as they are,
+    since it makes independent steps depend on each other (Coons, Musuvathi & McKinley, "Bounded
+    partial-order reduction", OOPSLA 2013; Musuvathi & Qadeer, MSR-TR-2007-12); without a bound this
+    pruning leaves one judged run for each partial order too, as sleep sets do.
     """
 
     preemptions: int | None = 2
@@ -72,7 +73,9 @@ class Exhaustive:
     sampling = False
 
     def plan(self) -> Search:
-        return Search(by_preemptions, self.preemptions, self.prune, self.preemptions is not None)
+        return Search(
+            by_preemptions if self.preemptions is not None else by_faults, self.preemptions, self.prune
+        )
 
     def describe(self) -> str:
         bound = "all schedules" if self.preemptions is None else f"up to {self.preemptions} preemptions"
@@ -88,6 +91,11 @@ class Measure(Protocol):
 def by_preemptions(option: Option, last: int | None) -> Cost:
     """Preemptions, then faults."""
     return (int(not option.free), int(option.fault is not None))
+
+
+def by_faults(option: Option, last: int | None) -> Cost:
+    """Faults alone."""
+    return (0, int(option.fault is not None))
 
 
 def by_switches(option: Option, last: int | None) -> Cost:
@@ -118,17 +126,15 @@ class Node:
 class Search:
     """A best-first search over schedules, by re-execution: each run follows a path and then goes on for free.
 
-    `bound` is the most of the first cost that a schedule may have; `bounded` says that the cost depends on
-    who went last, which then belongs to the state that is looked up when pruning.
+    `bound` is the most of the first cost that a schedule may have.
     """
 
-    def __init__(self, measure: Measure, bound: int | None, prune: bool, bounded: bool) -> None:
+    def __init__(self, measure: Measure, bound: int | None, prune: bool) -> None:
         self.measure = measure
         self.bound = bound
         self.prune = prune
-        self.bounded = bounded
         self.orders = Orders()
-        self.seen: set[tuple[int, ...]] = set()
+        self.seen: set[tuple[tuple[int, ...], tuple[int, ...]]] = set()
         self.complete = False
         self.cost: Cost = (0, 0)  # of the run that was begun last: none that cost less is left
         self.frontier: list[tuple[Cost, int, Node | None]] = [((0, 0), 0, None)]
@@ -146,11 +152,10 @@ class Search:
         self.pushed += 1
         heapq.heappush(self.frontier, (node.cost, -self.pushed, node))
 
-    def known(self, trace: Trace, last: int | None) -> bool:
-        """Whether a run stood here before; from now on one did."""
-        key = trace.key()
-        if self.bounded and last is not None:
-            key = (*key, last)
+    def known(self, trace: Trace, options: Sequence[Option], last: int | None) -> bool:
+        """Whether a run stood here before, with the same costs ahead; from now on one did."""
+        cheap = tuple(option.client for option in options if self.measure(option, last) == (0, 0))
+        key = (trace.key(), cheap)
         if key in self.seen:
             return True
         self.seen.add(key)
@@ -174,7 +179,7 @@ class SearchChooser:
             self._done += 1
             return find(options, node.client, node.step, node.fault, run)
         search = self._search
-        if self.trace is not None and search.known(self.trace, run.last):
+        if self.trace is not None and search.known(self.trace, options, run.last):
             self.judged = False
             return None
         best: Option | None = None
@@ -213,8 +218,8 @@ def find(options: Sequence[Option], client: int, step: str, fault: str | None, r
 class _Seen:
     """How long runs were so far: change points and faults are drawn among as many steps."""
 
-    steps: int = 20
-    offers: int = 10
+    steps: int = 1
+    offers: int = 1
 
 
 @dataclass(frozen=True)
@@ -236,8 +241,8 @@ class Pct:
     """The client of the highest priority runs; at `depth - 1` drawn steps the running one gets the lowest.
 
     Finds a bug of that depth (as many ordering constraints) among n clients and k steps with probability
-    1/(n k^(depth-1)) at least in each run (PCT: Burckhardt, Kothari, Musuvathi & Nagarakatte, ASPLOS 2010,
-    Theorem 9). Equal seeds draw the same.
+    1/(n k^(depth-1)) at least in each run (PCT: Burckhardt, Kothari, Musuvathi & Nagarakatte, "A randomized
+    scheduler with probabilistic guarantees of finding bugs", ASPLOS 2010). Equal seeds draw the same.
     """
 
     seed: int = 0
