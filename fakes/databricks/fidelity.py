@@ -31,6 +31,8 @@ class Fidelity:
     row_level_phantoms: with row-level concurrency, two non-blind statements that insert what the other would
         have read both commit; whether they conflict is not documented.
     presigned_urls: off: every presign and initiate call is 403 with reason FILES_API_API_IS_NOT_ENABLED.
+    files_api_3: the preview of Files API 3.0 is enabled; off: 404 ENDPOINT_NOT_FOUND.
+    content_etags: an entity tag is a hash of the content: the same bytes written again have the same tag.
     """
 
     parents_auto_created: bool = True
@@ -48,6 +50,8 @@ class Fidelity:
     row_level_phantoms: bool = False
     cloud: Literal["aws", "azure", "gcp"] = "aws"
     presigned_urls: bool = True
+    files_api_3: bool = False
+    content_etags: bool = False
 
     def change(self, **switches: Any) -> None:
         """Sets switches by name, all or none. Raises ValueError for an unknown name or value."""

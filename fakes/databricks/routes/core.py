@@ -3,6 +3,7 @@
 from lockproof.fakes.databricks.router import Routes
 from lockproof.fakes.databricks.routes import (
     files,
+    files_v3,
     grants,
     identity,
     presigned,
@@ -16,6 +17,7 @@ from lockproof.fakes.databricks.routes import (
 CORE: tuple[Routes, ...] = (
     identity.routes,
     files.routes,
+    files_v3.routes,
     presigned.routes,
     statements.downloads,
     storage.routes,

@@ -57,13 +57,7 @@ def download(workspace: FakeWorkspace, request: Request) -> Response:
     if not unchanged_since(request, file):
         message = "The file was modified after the time given in If-Unmodified-Since."
         raise errors.ApiError(412, "FAILED_PRECONDITION", message, details=[])
-    try:
-        return content(request, file)
-    except RangeNotSatisfiable as error:
-        message = "The requested range is not satisfiable."
-        raise errors.ApiError(
-            416, "OUT_OF_RANGE", message, details=[], headers={"Content-Range": str(error)}
-        ) from None
+    return whole_or_range(request, file)
 
 
 @routes(
@@ -177,6 +171,17 @@ def store(workspace: FakeWorkspace, place: Place, data: bytes, *, overwrite: boo
         parents=switches.parents_auto_created,
         stale_reads=switches.stale_reads,
     )
+
+
+def whole_or_range(request: Request, file: File) -> Response:
+    """The file or the range of it that is asked for. Raises the 416 of a range outside of it."""
+    try:
+        return content(request, file)
+    except RangeNotSatisfiable as error:
+        message = "The requested range is not satisfiable."
+        raise errors.ApiError(
+            416, "OUT_OF_RANGE", message, details=[], headers={"Content-Range": str(error)}
+        ) from None
 
 
 def wants_overwrite(request: Request) -> bool:
