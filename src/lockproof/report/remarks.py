@@ -7,13 +7,12 @@ what in the whole history. Judging is the checkers' work; a remark is for a read
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any
 
 from lockproof.history.event import History, Operation
+from lockproof.history.requests import Key, Requests, holder_of, key_of
 
 REFUSED_RELEASE = frozenset({"lock_mismatch", "not_locked"})
 
@@ -59,99 +58,65 @@ def remarks(operations: Sequence[Operation], history: History) -> dict[int, str]
 def _locks(
     told: Sequence[Operation], everything: Sequence[Operation], history: History
 ) -> Iterator[tuple[Operation, str]]:
-    holds: dict[str, Hold] = defaultdict(lambda: Hold("somebody"))
-    asked = _Requests(everything, history.names)
+    requests = Requests(everything)
+    holds = {key: Hold(_who(ops[0], history)) for key, ops in requests.attempts.items()}
     for op in told:
         if op.f == "lock" and op.kind == "ok":
-            key = asked.key(op)
-            holds[key].who = asked.who[key]
-            holds[key].granted.append(op)
+            holds[key_of(op)].granted.append(op)
     for op in everything:
         if op.f == "unlock" and op.kind != "fail":
-            holds[asked.by_id.get(str(op.given.get("lock_id")), "")].releases.append(op)
+            key = requests.by_id(op.given.get("lock_id"), op.i)
+            if key is not None:
+                holds[key].releases.append(op)
     for op in told:
-        yield from _of_lock(op, holds, asked)
-    for one, other in combinations([hold for key, hold in holds.items() if key], 2):
+        yield from _of_lock(op, holds, requests)
+    certain = [hold for hold in holds.values() if hold.granted or hold.seen]
+    for one, other in combinations(certain, 2):
         began, ended = max(one.first, other.first), min(one.last, other.last)
-        moment = next(
-            (op for op in (*one.granted, *one.seen, *other.granted, *other.seen) if op.end == began), None
-        )
+        bounds = (*one.granted, *one.seen, *other.granted, *other.seen)
+        moment = next((op for op in bounds if op.end == began), None)
         if began < ended and moment is not None:
-            yield moment, f"{' and '.join(sorted((one.who, other.who)))} both hold"
+            names = sorted((one.who, other.who))
+            yield (
+                moment,
+                f"{' and '.join(names)} both hold" if names[0] != names[1] else f"{one.who} holds twice",
+            )
 
 
-def _of_lock(op: Operation, holds: dict[str, Hold], asked: _Requests) -> Iterator[tuple[Operation, str]]:
-    holder = op.err.get("holder")
-    if op.kind == "fail" and isinstance(holder, Mapping):
-        key = asked.named(holder)
-        if key is None:
-            yield op, "nobody asked for that lock"
-        elif op.f == "lock" and key == asked.key(op):
+def _of_lock(op: Operation, holds: Mapping[Key, Hold], requests: Requests) -> Iterator[tuple[Operation, str]]:
+    if holder_of(op) is not None:
+        key = requests.named(op)
+        if op.f == "lock" and key == key_of(op) and not requests.effective(key, op.end):
             yield op, "the refusal names the one who asks"
-        elif key not in asked.may_hold:
-            yield op, f"{asked.who[key]} was refused that lock"
+        elif key is None or not requests.effective(key, math.inf):
+            yield op, "nobody was granted that lock"
         else:
             hold = holds[key]
-            hold.who = asked.who[key]
             hold.seen.append(op)
             over = hold.released
-            late = over is not None and over.end < op.i
-            yield (
-                op,
-                f"but {hold.who}'s lock was released by #{over.i}"
-                if late and over
-                else f"so {hold.who} holds",
-            )
+            if over is not None and over.end < op.i:
+                yield op, f"but {hold.who}'s lock was released by #{over.i}"
+            else:
+                yield op, f"so {hold.who} holds"
     elif op.f == "lock" and op.kind == "ok":
-        yield op, f"{asked.who[asked.key(op)]} holds from here"
+        yield op, f"{holds[key_of(op)].who} holds from here"
     elif op.f == "unlock":
-        key = asked.by_id.get(str(op.given.get("lock_id")), "")
-        if not key:
+        key = requests.by_id(op.given.get("lock_id"), op.i)
+        if key is None:
             yield op, "nobody was ever granted that id"
         elif op.kind == "ok":
-            yield op, f"{asked.who[key]} holds no more"
+            yield op, f"{holds[key].who} holds no more"
         elif op.kind == "info":
-            yield op, f"{asked.who[key]} may hold no more"
+            yield op, f"{holds[key].who} may hold no more"
         elif op.err.get("kind") in REFUSED_RELEASE and holds[key].first < op.i and op.end < holds[key].last:
             yield op, f"but {holds[key].who} holds"
     elif op.f == "put" and op.kind == "ok" and op.given.get("lock_id") is not None:
-        key = asked.by_id.get(str(op.given["lock_id"]), "")
-        over = holds[key].released if key in holds else None
-        if not key:
+        key = requests.by_id(op.given["lock_id"], op.i)
+        over = None if key is None else holds[key].released
+        if key is None:
             yield op, "nobody was ever granted that id"
         elif over is not None and over.end < op.i:
             yield op, f"under a lock that #{over.i} had released"
-
-
-class _Requests:
-    """Who asked for which lock in the whole history: by token and id together, and by id alone."""
-
-    def __init__(self, operations: Sequence[Operation], names: Mapping[int, str]) -> None:
-        self.who: dict[str, str] = {}
-        self.by_id: dict[str, str] = {}
-        self.by_token: dict[str, str] = {}
-        self.may_hold: set[str] = set()
-        for op in operations:
-            if op.f != "lock":
-                continue
-            key = self.key(op)
-            info = op.given.get("info") or {}
-            self.who.setdefault(key, names.get(op.p, f"process {op.p}"))
-            if info.get("Info"):
-                self.by_token.setdefault(str(info["Info"]), key)
-            if op.kind == "fail":
-                continue
-            self.may_hold.add(key)
-            granted = op.out if op.kind == "ok" else info.get("ID")
-            self.by_id.setdefault(str(granted), key)
-
-    def key(self, op: Operation) -> str:
-        info: Mapping[str, Any] = op.given.get("info") or {}
-        return f"{info.get('Info', '')} {info.get('ID', '')}"
-
-    def named(self, holder: Mapping[str, Any]) -> str | None:
-        """The request that a refusal's holder is, by token first and id second."""
-        return self.by_token.get(str(holder.get("Info"))) or self.by_id.get(str(holder.get("ID")))
 
 
 def _states(
@@ -175,4 +140,8 @@ def _states(
         elif newer and (value is not None or all(w.f == "put" for w in newer)):
             yield op, f"but #{newer[-1].i} had {'replaced' if newer[-1].f == 'put' else 'deleted'} that"
         elif author is not None:
-            yield op, f"written by {history.names.get(author.p, f'process {author.p}')} in #{author.i}"
+            yield op, f"written by {_who(author, history)} in #{author.i}"
+
+
+def _who(op: Operation, history: History) -> str:
+    return history.names.get(op.p, f"process {op.p}")
