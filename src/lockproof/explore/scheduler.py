@@ -48,7 +48,7 @@ class Chooser(Protocol):
     """Decides a run, one choice after the other."""
 
     def choose(self, run: Run, options: Sequence[Option]) -> Option | None:
-        """One of `options` (there is at least one), or `None` to end the run here."""
+        """One of `options`, or `None` to end the run here; it has ended when there are none."""
 
 
 @dataclass(frozen=True)
@@ -362,20 +362,15 @@ class Run:
             return
         self._settle()
         options = self._options()
-        if not options:
-            if all(other.state == "ended" for other in self.lanes):
-                self._finish(Ending("done"))
-            elif any(other.state == "blocked" for other in self.lanes):
-                self._waiting_for_service = True
-            else:
-                self._finish(Ending("deadlock", self._nobody()))
+        if not options and any(other.state == "blocked" for other in self.lanes):
+            self._waiting_for_service = True
             return
         if len(self.trail) >= self._max_steps:
             self._finish(Ending("unknown", f"the run went on for more than {self._max_steps} steps"))
             return
         option = self._chooser.choose(self, options)
         if option is None:
-            self._finish(Ending("cut"))
+            self._finish(self._ended(options))
             return
         chosen = self.lanes[option.client]
         self.trail.append(Choice(chosen.name, option.step, option.fault))
@@ -385,6 +380,12 @@ class Run:
             self._faults_left -= 1
         chosen.state = "running"
         chosen.turn.release()
+
+    def _ended(self, options: Sequence[Option]) -> Ending:
+        if options:
+            return Ending("cut")
+        waiting = any(lane.state != "ended" for lane in self.lanes)
+        return Ending("deadlock", self._nobody()) if waiting else Ending("done")
 
     def _settle(self) -> None:
         """Waits until every client that a service made wait is let go, or still waits."""

@@ -297,6 +297,8 @@ class SampleChooser:
             self.next_fault = self.rng.randrange(self.seen.offers)
 
     def choose(self, run: Run, options: Sequence[Option]) -> Option | None:
+        if not options:
+            return None
         step = len(run.trail)
         self.seen.steps = max(self.seen.steps, step + 1)
         calm = [option for option in options if option.fault is None]
@@ -332,6 +334,8 @@ class Follower:
         number = len(run.trail)
         if number == len(self._choices):
             return None
+        if not options:
+            raise Diverged(f"the run ended after {number} steps of {len(self._choices)}")
         choice = self._choices[number]
         client = next((lane.index for lane in run.lanes if lane.name == choice.client), None)
         if client is None:
