@@ -148,11 +148,12 @@ class Lock:
             return [state] if same else []
         if any(end[:2] == request and op.i <= end[2] for end in state.ended):
             return []
-        if op.kind == "info":
-            return [state._replace(holder=Grant(*request, own)) for own in self.ids[request]]
-        if lock_id in state.past and lock_id != request[1]:
-            return []
-        return [state._replace(holder=Grant(*request, lock_id))]
+        ids = self.ids[request] if op.kind == "info" else [lock_id]
+        return [
+            state._replace(holder=Grant(*request, own))
+            for own in ids
+            if own not in state.past or own == request[1]
+        ]
 
     def _release(self, state: LockState, op: Operation) -> Sequence[LockState]:
         lock_id = op.given["lock_id"]
