@@ -60,10 +60,11 @@ class FakeWorkspace:
 
     It starts with one admin, whose personal access token is `token`, and the catalog `main` with the schema
     `default`. `url` and `storage_url` are where clients reach it; a server sets them to its own addresses.
+    `clock` is the one that everything in it goes by.
     """
 
-    def __init__(self, *, admin: str = "admin@example.com") -> None:
-        self.clock = VirtualClock()
+    def __init__(self, *, admin: str = "admin@example.com", clock: VirtualClock | None = None) -> None:
+        self.clock = clock or VirtualClock()
         self.fidelity = Fidelity()
         self.faults = FaultScript()
         self.log = RequestLog()

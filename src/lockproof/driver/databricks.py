@@ -9,12 +9,12 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 import psycopg
@@ -39,6 +39,9 @@ from tofu_databricks.config import ENV_PREFIX, Config
 from tofu_databricks.lockinfo import LockInfo as TofuLockInfo
 from tofu_databricks.locks.warehouse import Rows, Warehouse
 from tofu_databricks.seams import Clock
+
+if TYPE_CHECKING:
+    from lockproof.explore import Subject
 
 T = TypeVar("T")
 
@@ -247,6 +250,7 @@ class DatabricksDriver:
                 "locking.fencing",
                 "clients.process",
                 "test-bed",
+                "in-process",
                 "databricks",
                 "http",
                 *BEDS[self.variant].capabilities,
@@ -294,6 +298,12 @@ class DatabricksDriver:
         self, name: str, links: Mapping[str, Address] | None = None, *, attach: bool = False
     ) -> DatabricksScope:
         return DatabricksScope(self, name, links or {}, attach=attach)
+
+    def explored(self, *, pristine: bool = False) -> AbstractContextManager[Subject]:
+        """The backend under a controlled scheduler; see `lockproof.driver.databricks_explored`."""
+        from lockproof.driver.databricks_explored import explored
+
+        return explored(self, pristine=pristine)
 
 
 class Services:

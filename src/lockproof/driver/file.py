@@ -209,6 +209,7 @@ class FileDriver:
                 "state.atomic-replace",
                 "workspaces",
                 "places",
+                "in-process",
                 "locking.holder-info",
                 "locking.force-unlock",
                 "locking.release-nonce",

@@ -121,6 +121,7 @@ class MemoryDriver:
                 "state.atomic-replace",
                 "workspaces",
                 "places",
+                "in-process",
                 "locking.holder-info",
                 "locking.force-unlock",
                 "locking.release-nonce",

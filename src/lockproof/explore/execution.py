@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,10 +10,11 @@ from lockproof.checkers import Verdict
 from lockproof.driver.recorder import RecordedClient
 from lockproof.explore.calls import StepCaller
 from lockproof.explore.program import Program, Shared, Subject
-from lockproof.explore.scheduler import Choice, Ending, Lane, Run
+from lockproof.explore.scheduler import Choice, Ending, Lane, Option, Run
 from lockproof.explore.strategies import Chooser
 from lockproof.explore.threads import Pool
 from lockproof.history import History, HistoryWriter
+from lockproof.history.writer import HARNESS
 
 MAX_STEPS = 2000
 UNJUDGED = Verdict("valid", "not judged")
@@ -64,7 +65,7 @@ class Explorer:
         program, shared = self.program, Shared()
         sizes: list[int] = []
         run = Run(
-            chooser,
+            _Noting(chooser, writer),
             faults=program.faults,
             max_faults=program.max_faults,
             max_steps=MAX_STEPS,
@@ -100,6 +101,21 @@ class Explorer:
         if ending.how == "deadlock" and verdict.status != "violated":
             return Verdict(self.program.deadlock, ending.why, details={"anomaly": "deadlock"})
         return verdict
+
+
+@dataclass(frozen=True)
+class _Noting:
+    """Decides as `chooser` does, and writes its faults into the history."""
+
+    chooser: Chooser
+    writer: HistoryWriter
+
+    def choose(self, run: Run, options: Sequence[Option]) -> Option | None:
+        option = self.chooser.choose(run, options)
+        if option is not None and option.fault is not None:
+            given = {"on": run.lanes[option.client].name, "step": option.step}
+            self.writer.append(HARNESS, "fault", option.fault, given=given)
+        return option
 
 
 def _act(

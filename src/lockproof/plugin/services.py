@@ -100,7 +100,7 @@ def start(
         redactor.learn(added)
         spec = BackendSpec(spec.id, spec.entry, {**spec.options, **added})
         driver = spec.factory()(spec.options)
-        declared = Capabilities(driver.capabilities())
+        declared = Capabilities({*driver.capabilities(), *_by_nature(spec)})
         info = driver.info
     except (ValueError, SpecError) as error:
         raise pytest.UsageError(f"backend {spec.id}: {redactor.text(_line(error))}") from error
@@ -112,6 +112,11 @@ def start(
         raise pytest.UsageError(f"backend {spec.id} declares unknown capabilities: {', '.join(unknown)}")
     off = {name for name in declared if any(covers(gone, name) for gone in settings.without)}
     return Service(spec, info, tuple(sorted(declared)), tuple(sorted(off))), driver
+
+
+def _by_nature(spec: BackendSpec) -> set[str]:
+    """What a backend is capable of whatever its driver says: a `py:` driver's clients are in this process."""
+    return {"in-process"} if spec.id.startswith("py:") else set()
 
 
 def covers(switched_off: str, name: str) -> bool:
