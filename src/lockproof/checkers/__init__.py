@@ -6,7 +6,7 @@ carries its witness; what cannot be decided is `unknown`, never `valid`.
 
 from __future__ import annotations
 
-from lockproof.checkers.mutex import check_mutex
+from lockproof.checkers.mutex import MutexMonitor, check_mutex
 from lockproof.checkers.register import check_register
 from lockproof.checkers.verdict import Verdict
 from lockproof.history import History
@@ -20,8 +20,10 @@ def check(history: History, *, fencing: bool = False) -> Verdict:
 
     `fencing`: the backend claims `locking.fencing`; also taken from `capabilities` of the header.
     """
-    fencing = fencing or "locking.fencing" in history.header.get("capabilities", ())
-    verdicts = (check_mutex(history, fencing=fencing), check_register(history))
+    locks = MutexMonitor(fencing=fencing or "locking.fencing" in history.header.get("capabilities", ()))
+    for op in history.operations():
+        locks.add(op)
+    verdicts = (locks.verdict(history.closed), check_register(history))
     for status in ("violated", "unknown"):
         for verdict in verdicts:
             if verdict.status == status:

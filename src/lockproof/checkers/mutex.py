@@ -1,292 +1,284 @@
 """Does a history of locks keep mutual exclusion?
 
-A lock is a register whose values are acquisitions, each with an owner's tag (the token in
-`LockInfo.Info`, else the id). An acquisition's session starts within a `lock` call, holds at every
-observation that names it, and ends within an `unlock` call of its id, or never. Zones decide whether
-all sessions fit on one line; see `zones`.
+**Specification.** A lock is free or held by one session, that is one request, told by the token in
+`LockInfo.Info` and the id in `LockInfo.ID`. A request takes a free lock, under its own id or one that the
+backend chose; the same request again while it holds is the same session. Whoever knows the lock id
+releases it, once and for ever. A refusal that names a holder shows that it holds; a refused request that
+names none shows that somebody holds; a refused release shows that its own id does not hold; a second
+release of an id may succeed while nobody holds. A call of unknown outcome may take effect at any time
+after it was called, or never. All this happens at some instant between the call and its return.
+`lockproof.checkers.models.LockModel` says the same step by step.
 
-Exact for histories in which each effective request carries its own token or id. Two kinds of answers
-are weaker evidence and only tested for what they exclude: a refusal that names no holder (somebody
-may have held), and a refused release or write that names none (its own id did not hold).
+**Algorithm.** A lock is a register whose values are sessions: the cluster of a session is what shows that
+it held, and its zone runs from the first return to the last call of the cluster, or to the call of its
+release, or for ever when nobody released it. An order exists exactly when no operation of a session
+returned before its request was called, none was called after its release had returned, forward zones are
+disjoint, and no backward zone lies inside a forward one (see `zones`, for Gibbons and Korach's theorem).
+An unanswered request that nobody ever saw may be left out of every order, and is. An instant at which a
+session does not hold can always be had outside its zone, for sessions can be made as short as their zones:
+a refused release must not lie inside the zone of its own session, nor a repeated one inside another's.
+Refusals that name nobody: see `mutex_bare`. Where the answers cannot be told apart (a request sent again
+after its release, one lock id of two requests, an explanation that did not fit) nothing is concluded from
+the sessions concerned; violations among the others are certain, and else the general search decides small
+histories and the verdict on larger ones is `unknown`.
+
+**Cost.** O(n log n) time for n operations; about 1 µs each.
+
+**Memory of a stream** (operations with `since`, see `lockproof.history.pair`): the sessions that are not
+over. A session is over when its release has returned, or another has certainly held after it, before any
+call that is still open. It cannot conflict with what is still to come, because all of that was called
+later; whoever names it again is in the wrong. Of a session that is over its lock id and the numbers of two
+events stay, some 300 bytes; of an unanswered request everything, since it may take effect at any time.
 """
 
 from __future__ import annotations
 
-import bisect
-import itertools
 import math
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
 
-from lockproof.checkers.verdict import Undecided, Verdict, Violated
+from lockproof.checkers.mutex_bare import explain
+from lockproof.checkers.mutex_sessions import Session, Sessions, after_release, names
+from lockproof.checkers.verdict import Verdict, Violated
 from lockproof.checkers.zones import Line, Zone
 from lockproof.history import History, Operation
 
-REFUSED_RELEASE = ("lock_mismatch", "not_locked")
+SETTLE_EVERY = 2048
+SEARCHED = 300
+"""The largest number of operations on one lock that is given to the general search."""
 
 
-@dataclass(eq=False)
-class Session:
-    """What is known of one acquisition. Lists hold operations in the order of their calls."""
+def check_mutex(history: History) -> Verdict:
+    """Whether at most one session held each lock at any time, as far as the answers tell.
 
-    token: str
-    request_id: str
-    attempts: list[Operation] = field(default_factory=list)  # lock: ok or unknown
-    refused: list[Operation] = field(default_factory=list)  # lock: no effect
-    seen: list[Operation] = field(default_factory=list)  # anything that found it holding
-    releases: list[Operation] = field(default_factory=list)  # unlock: ok or unknown
-
-    @property
-    def name(self) -> str:
-        return self.request_id or self.token
-
-    @property
-    def real(self) -> bool:
-        """Whether anything shows that it held; an unknown attempt that nobody saw changes nothing."""
-        return bool(self.seen) or any(op.kind == "ok" for op in (*self.attempts, *self.releases))
-
-
-def check_mutex(history: History, *, fencing: bool = False) -> Verdict:
-    """Whether at most one client held each lock at any time, as far as the answers tell.
-
-    `fencing`: the backend claims `locking.fencing`, so that a write accepted under a lock id shows
-    that the id held. `violated` is certain; `unknown` when requests cannot be told apart.
+    `violated` is certain; `unknown` when requests cannot be told apart, or the history was cut short.
     """
-    by_workspace: dict[str, list[Operation]] = defaultdict(list)
+    monitor = MutexMonitor()
     for op in history.operations():
-        if op.ws is not None and op.f in {"lock", "unlock", "put"}:
-            by_workspace[op.ws].append(op)
-    undecided: list[str] = []
-    sessions = 0
-    for workspace, operations in by_workspace.items():
+        monitor.add(op)
+    return monitor.verdict(history.closed)
+
+
+class MutexMonitor:
+    """Judges the locks of a history, fed with its operations in any order.
+
+    `fencing`: a write accepted under a lock id shows that the id held. Sessions that are over are
+    forgotten after every `settle_every` operations of a workspace, where the operations allow it.
+    """
+
+    def __init__(self, *, fencing: bool = False, settle_every: int = SETTLE_EVERY) -> None:
+        self.fencing = fencing
+        self.settle_every = settle_every
+        self.locks: dict[str, WorkspaceLock] = {}
+
+    def add(self, op: Operation) -> None:
+        """Takes one more operation."""
+        workspace = op.ws
+        if workspace is None:
+            return
+        lock = self.locks.get(workspace)
+        if lock is None:
+            lock = self.locks[workspace] = WorkspaceLock(self.fencing, self.settle_every)
+        lock.add(op)
+
+    def verdict(self, closed: bool) -> Verdict:
+        """The verdict on all that was added, after which nothing may be added any more.
+
+        `closed`: the history was not cut short.
+        """
+        undecided: list[str] = []
+        sessions = 0
+        for workspace, lock in self.locks.items():
+            lock.close()
+            if lock.violation is not None:
+                return lock.violation.verdict(workspace)
+            if lock.sessions.unsure:
+                found = self._search(lock)
+                if found.status == "violated":
+                    return found
+                if found.status == "unknown":
+                    undecided.append(f"workspace {workspace!r}: {lock.sessions.unsure}: {found.headline}")
+            sessions += lock.count
+        if undecided:
+            return Verdict("unknown", "; ".join(undecided))
+        if not closed:
+            return Verdict("unknown", "the history has no footer: it was cut short")
+        return Verdict("valid", f"{sessions} sessions, never two at once", details={"sessions": sessions})
+
+    def _search(self, lock: WorkspaceLock) -> Verdict:
+        if lock.kept is None:
+            return Verdict("unknown", f"more than {SEARCHED} operations, too many to search")
+        from lockproof.checkers.models import LockModel
+        from lockproof.checkers.search import search
+
+        operations = sorted(lock.kept, key=lambda op: op.i)
+        return search(operations, LockModel(fencing=self.fencing))
+
+
+class WorkspaceLock:
+    """The lock of one workspace.
+
+    `violation` is the first one found, `count` the number of sessions, `kept` the operations while they
+    are few enough to search.
+    """
+
+    def __init__(self, fencing: bool, settle_every: int = SETTLE_EVERY) -> None:
+        self.sessions = Sessions(fencing)
+        self.violation: Violated | None = None
+        self.count = 0
+        self.kept: list[Operation] | None = []
+        self._settle_every = settle_every
+        self._added = 0
+        self._settled = 0
+        self._guessed: list[Session] = []
+
+    def add(self, op: Operation) -> None:
+        """Takes one operation of the workspace."""
+        if self.violation is not None:
+            return
+        if self.kept is not None:
+            self.kept.append(op)
+            if len(self.kept) > SEARCHED:
+                self.kept = None
         try:
-            sessions += _check_workspace(operations, fencing)
+            self.sessions.add(op)
+            self._added += 1
+            if self._added >= self._settle_every and op.since > self._settled:
+                self._added, self._settled = 0, op.since
+                self._settle(op.since)
         except Violated as violation:
-            return violation.verdict(workspace)
-        except Undecided as reason:
-            undecided.append(f"workspace {workspace!r}: {reason}")
-    if undecided:
-        return Verdict("unknown", "; ".join(undecided))
-    if not history.closed:
-        return Verdict("unknown", "the history has no footer: it was cut short")
-    return Verdict("valid", f"{sessions} sessions, never two at once", details={"sessions": sessions})
+            self.violation = violation
+
+    def close(self) -> None:
+        """Judges what is left: nothing comes any more."""
+        if self.violation is None:
+            try:
+                self._settle(math.inf)
+            except Violated as violation:
+                self.violation = violation
+        self.count += len(self.sessions.proven)
+
+    def _settle(self, since: float) -> None:
+        """Judges all sessions and forgets those that are over; no call before event `since` is open."""
+        sessions = self.sessions
+        sessions.retry(since, closing=since == math.inf)
+        sessions.set_aside_repeated()
+        certain = [s for s in sessions.proven if not s.mixed and s.newest_request < since]
+        line = _order([_zone(session, since) for session in certain])
+        _require_outside(certain, sessions.repeats, line)
+        if sessions.bare:
+            sessions.bare = self._explain(certain, line, since)
+        if self._guessed and not sessions.unsure:
+            self._require_guesses(certain, since)
+        if since < math.inf:
+            self._forget(certain, line, since)
+
+    def _explain(self, certain: Sequence[Session], line: Line[Session], since: float) -> list[Operation]:
+        """What is left of the refusals that name nobody; what holds according to the others is guessed."""
+        sessions = self.sessions
+        bare = [op for op in sessions.bare if not line.meets(op.i, op.end)]
+        if not bare:
+            return []
+        possible = [session for session in sessions.requests.values() if not session.mixed]
+        left = explain(bare, possible, line, since, complete=not sessions.unsure)
+        self._guessed = [session for session in possible if session.guessed_last >= 0]
+        return left
+
+    def _require_guesses(self, certain: Sequence[Session], since: float) -> None:
+        """Marks the lock as undecided unless the sessions with all that is guessed fit an order."""
+        together = list(dict.fromkeys([*certain, *self._guessed]))
+        try:
+            wider = [_zone(session, since, guessed=True) for session in together]
+            _require_outside(together, self.sessions.repeats, _order(wider))
+            fits = all(zone.last < zone.key.guessed_limit for zone in wider)
+        except Violated:
+            fits = False
+        if not fits:
+            self.sessions.unsure = "who held when a refusal named nobody is not determined"
+
+    def _forget(self, certain: Sequence[Session], line: Line[Session], since: float) -> None:
+        """Retires the sessions that can neither be named rightly nor conflict any more."""
+        sessions = self.sessions
+        later = [s.first_end for s in sessions.proven if not s.mixed and s.newest_request >= since]
+        horizon = min([since, *later, *(op.i for op in sessions.bare)])
+        over: list[Session] = []
+        for session in certain:
+            following = line.after(session.first_end, session)
+            if session.last_call > session.gone:
+                continue  # it was asked for again, or is named wrongly: soon known
+            if session.gone <= horizon or (following and following.first <= horizon):
+                over.append(session)
+                sessions.retire(session)
+        self.count += len(over)
+        self._guessed = [
+            s for s in self._guessed if not s.mixed and (s.first is None or s in sessions.proven)
+        ]
+        for session in self._guessed:
+            first = _zone(session, since, guessed=True).first
+            after = [z.first for z in (_zone(s, since, guessed=True) for s in over) if first < z.last]
+            session.guessed_limit = min([session.guessed_limit, *after])
+        earliest = min((s.first_end for s in (*sessions.proven, *self._guessed)), default=math.inf)
+        sessions.repeats = [(op, own) for op, own in sessions.repeats if op.end > since or op.i > earliest]
 
 
-def _check_workspace(operations: Sequence[Operation], fencing: bool) -> int:
-    sessions, bare, denied = _Collector(operations, fencing).collect()
-    windows = {id(s): _window(s) for s in sessions if s.real}
-    zones = [Zone(s, *windows[id(s)]) for s in sessions if s.real]
+def _zone(session: Session, since: float, *, guessed: bool = False) -> Zone[Session]:
+    """The zone of a session, with what is guessed of it or without; raises where it contradicts itself.
+
+    Requests and releases that are not known yet were called after event `since`.
+    """
+    first, asked = session.first, session.asked
+    if first is not None and session.first_end < asked.i and session.first_end <= since:
+        raise Violated("seen before lock", f"{session.name} held before it was asked for", first, asked)
+    late = session.last
+    if late is not None and session.freed is not None and late.i > session.gone and late.end <= since:
+        raise Violated("seen after unlock", after_release(late, session.name), late, session.freed)
+    let_go = math.inf if session.let_go is None else session.let_go.i
+    last = max(session.last_call, min(asked.i, since), min(let_go, since))
+    if guessed:
+        start = min(session.first_end, session.guessed_first)
+        return Zone(session, start, max(last, session.guessed_last))
+    return Zone(session, session.first_end, last)
+
+
+def _order(zones: Sequence[Zone[Session]]) -> Line[Session]:
+    """The certain sessions in their order; raises when there is none."""
     line = Line(zones)
     if line.overlap:
         one, other = (zone.key for zone in line.overlap)
-        raise Violated(
-            "two holders",
-            f"{one.name} still held while {other.name} did",
-            *_witness(one),
-            *_witness(other),
-        )
+        raise _two_holders(one, other, f"{one.name} still held while {other.name} did")
     for zone in zones:
         if not zone.forward and (outer := line.around(zone.last, zone.first)):
-            raise Violated(
-                "two holders",
-                f"{zone.key.name} held at some time while {outer.key.name} held throughout",
-                *_witness(zone.key),
-                *_witness(outer.key),
-            )
-    for op, own in denied:
-        outer = line.around(op.invoke.i, _end(op))
-        if outer is not None and outer.key is own:
-            raise Violated(
-                "holder refused",
-                f"{op.f} by {own.name} was refused while it held",
-                op,
-                *_witness(own),
-            )
-    _check_bare(bare, [s for s in sessions if s.attempts])
-    return len(zones)
+            one, other = zone.key, outer.key
+            raise _two_holders(one, other, f"{one.name} held at some time while {other.name} held throughout")
+    return line
 
 
-class _Collector:
-    """Sorts the operations of one workspace into sessions."""
-
-    def __init__(self, operations: Sequence[Operation], fencing: bool) -> None:
-        self.operations = operations
-        self.fencing = fencing
-        self.sessions: dict[tuple[str, str], Session] = {}
-        self.by_token: dict[str, list[Session]] = defaultdict(list)
-        self.by_id: dict[str, list[Session]] = defaultdict(list)
-
-    def collect(
-        self,
-    ) -> tuple[list[Session], list[Operation], list[tuple[Operation, Session]]]:
-        """The sessions; refusals that name no holder; refusals that deny a session's own id."""
-        for op in self.operations:
-            if op.f == "lock":
-                self._request(op)
-        self._require_distinct_grants()
-        for op in self.operations:
-            if holder := _holder(op):
-                self._learn(holder)
-        bare: list[Operation] = []
-        denied: list[tuple[Operation, Session]] = []
-        for op in self.operations:
-            if holder := _holder(op):
-                self._of_holder(holder, op).seen.append(op)
-            elif op.f == "lock" and op.kind == "fail" and _kind(op) == "locked":
-                bare.append(op)
-            if op.f == "unlock" or (op.f == "put" and self.fencing and _given_id(op) is not None):
-                self._use(op, denied)
-        return list(self.sessions.values()), bare, denied
-
-    def _request(self, op: Operation) -> None:
-        info = (op.invoke.given or {})["info"]
-        key = (info.get("Info", ""), info.get("ID", ""))
-        session = self.sessions.get(key)
-        if session is None:
-            session = self.sessions[key] = Session(*key)
-            if session.token:
-                self.by_token[session.token].append(session)
-        (session.refused if op.kind == "fail" else session.attempts).append(op)
-
-    def _require_distinct_grants(self) -> None:
-        granted: dict[str, Operation] = {}
-        owner: dict[str, Session] = {}
-        for session in self.sessions.values():
-            for op in session.attempts:
-                if op.kind != "ok" or op.outcome is None:
-                    continue
-                lock_id = str(op.outcome.out)
-                if owner.setdefault(lock_id, session) is not session:
-                    raise Violated(
-                        "lock id granted twice",
-                        f"{lock_id!r} was given to two requests",
-                        granted[lock_id],
-                        op,
-                    )
-                granted[lock_id] = op
-                self._know(lock_id, session)
-        for session in self.sessions.values():
-            if session.attempts and not any(op.kind == "ok" for op in session.attempts):
-                self._know(session.request_id, session)
-
-    def _know(self, lock_id: str, session: Session) -> None:
-        if session not in self.by_id[lock_id]:
-            self.by_id[lock_id].append(session)
-
-    def _learn(self, holder: Mapping[str, Any]) -> None:
-        """A refusal that names token and id tells the id of a session whose reply was lost."""
-        named = self.by_token.get(holder.get("Info", ""), [])
-        if len(named) == 1 and holder.get("ID"):
-            self._know(holder["ID"], named[0])
-
-    def _of_holder(self, holder: Mapping[str, Any], op: Operation) -> Session:
-        token, lock_id = holder.get("Info", ""), holder.get("ID", "")
-        named = self.by_token.get(token, []) if token else []
-        if len(named) != 1:
-            known = self.by_id.get(lock_id, [])
-            named = [s for s in known if not named or s in named]
-        if len(named) > 1:
-            raise Undecided(f"holder {lock_id!r} fits several requests")
-        if not named or not named[0].attempts:
-            raise Violated(
-                "phantom holder",
-                f"a refusal names {lock_id or token!r}, which was never granted to anybody",
-                op,
-                *(refusal for session in named for refusal in session.refused[:1]),
-            )
-        return named[0]
-
-    def _use(self, op: Operation, denied: list[tuple[Operation, Session]]) -> None:
-        lock_id = _given_id(op)
-        known = self.by_id.get(lock_id or "", [])
-        if len(known) > 1:
-            raise Undecided(f"lock id {lock_id!r} fits several requests")
-        if not known:
-            if op.kind == "ok":
-                raise Violated(
-                    "phantom release" if op.f == "unlock" else "phantom writer",
-                    f"{op.f} with id {lock_id!r} succeeded, but nobody was ever granted it",
-                    op,
-                )
-            return
-        if op.kind == "fail":
-            if _kind(op) in REFUSED_RELEASE:
-                denied.append((op, known[0]))
-        elif op.f == "unlock":
-            known[0].releases.append(op)
-        elif op.kind == "ok":
-            known[0].seen.append(op)
+def _two_holders(one: Session, other: Session, headline: str) -> Violated:
+    edges = (*one.edges(), *other.edges())
+    for op in edges:
+        if op.f == "put":
+            writer, holder = (one, other) if op in one.edges() else (other, one)
+            headline = f"a write under {writer.name} was accepted while {holder.name} held"
+            return Violated("stale write", headline, *edges)
+    return Violated("two holders", headline, *edges)
 
 
-def _window(session: Session) -> tuple[float, float]:
-    """First return and last call of a session; raises where it contradicts itself."""
-    request = min(session.attempts, key=lambda op: op.invoke.i)
-    acquired = [op for op in session.attempts if op.kind == "ok"]
-    released = [op for op in session.releases if op.kind == "ok"]
-    gone = min((_end(op) for op in released), default=math.inf)
-    for op in acquired:
-        if op.invoke.i > gone:
-            raise Undecided(f"{session.name} was requested again after its release")
-    members = [*acquired, *session.seen]
-    for op in [*members, *released]:
-        if _end(op) < request.invoke.i:
-            raise Violated("seen before lock", f"{session.name} held before it was asked for", op, request)
-    last = max(op.invoke.i for op in [request, *members])
-    if last > gone:
-        late = max(members, key=lambda op: op.invoke.i)
-        raise Violated(
-            "seen after unlock",
-            f"{session.name} held again after it was released",
-            late,
-            *released[:1],
-        )
-    first = min((_end(op) for op in [*members, *released]), default=math.inf)
-    if not session.releases:
-        return first, math.inf
-    return first, max(last, min(op.invoke.i for op in session.releases))
-
-
-def _check_bare(bare: Sequence[Operation], sessions: Sequence[Session]) -> None:
-    """A refusal without a holder needs a time at which somebody may have held."""
-    if not bare:
-        return
-    spans = sorted(
-        (
-            min(op.invoke.i for op in session.attempts),
-            min((_end(op) for op in session.releases if op.kind == "ok"), default=math.inf),
-        )
-        for session in sessions
-    )
-    starts = [start for start, _ in spans]
-    reach = list(itertools.accumulate((end for _, end in spans), max))
-    for op in bare:
-        before = bisect.bisect_left(starts, _end(op))
-        if before == 0 or reach[before - 1] < op.invoke.i:
-            raise Violated("refused while free", "a lock was refused that nobody can have held", op)
-
-
-def _witness(session: Session) -> list[Operation]:
-    """What bounds a session: its request, its last observation, its release."""
-    return [*session.attempts[:1], *session.seen[-1:], *session.releases[:1]]
-
-
-def _holder(op: Operation) -> Mapping[str, Any] | None:
-    if op.kind != "fail" or op.outcome is None or op.outcome.err is None:
-        return None
-    holder: Mapping[str, Any] = op.outcome.err.get("holder") or {}
-    return holder if holder.get("ID") or holder.get("Info") else None
-
-
-def _kind(op: Operation) -> str | None:
-    return None if op.outcome is None or op.outcome.err is None else op.outcome.err.get("kind")
-
-
-def _given_id(op: Operation) -> str | None:
-    given: str | None = (op.invoke.given or {}).get("lock_id")
-    return given
-
-
-def _end(op: Operation) -> float:
-    return math.inf if op.outcome is None or op.kind == "info" else op.outcome.i
+def _require_outside(
+    sessions: Sequence[Session],
+    repeats: Sequence[tuple[Operation, Session | None]],
+    line: Line[Session],
+) -> None:
+    """Refused releases need a time outside their own session, repeated ones outside all others."""
+    for session in sessions:
+        for op in session.denied:
+            if op.given.get("lock_id") != session.lock_id:
+                continue
+            outer = line.around(op.i, op.end)
+            if names(op, session) or (outer is not None and outer.key is session):
+                headline = f"{op.f} by {session.name} was refused while it held"
+                raise Violated("holder refused", headline, op, *session.edges())
+    for op, own in repeats:
+        outer = line.around(op.i, op.end)
+        if outer is not None and outer.key is not own:
+            lock_id = op.given.get("lock_id")
+            headline = f"{lock_id} was released again while {outer.key.name} held"
+            raise Violated("stale release", headline, op, *outer.key.edges())

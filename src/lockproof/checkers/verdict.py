@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -23,14 +23,17 @@ class Verdict:
 
 
 class Violated(Exception):
-    """Raised inside a checker as soon as a violation is certain; `operations` prove it."""
+    """Raised inside a checker as soon as a violation is certain; `operations` prove it, with what is only
+    left of others, the numbers of their `events`."""
 
-    def __init__(self, anomaly: str, headline: str, *operations: Operation) -> None:
+    def __init__(
+        self, anomaly: str, headline: str, *operations: Operation, events: Iterable[int] = ()
+    ) -> None:
         super().__init__(headline)
         self.anomaly = anomaly
         self.headline = headline
-        events = [event for op in operations for event in (op.invoke, op.outcome) if event is not None]
-        self.witness = tuple(sorted({event.i for event in events}))
+        shown = {event.i for op in operations for event in (op.invoke, op.outcome) if event is not None}
+        self.witness = tuple(sorted(shown.union(events)))
 
     def verdict(self, workspace: str) -> Verdict:
         """The violation, with the workspace that it happened in."""

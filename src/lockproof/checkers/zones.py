@@ -41,11 +41,24 @@ class Line(Generic[K]):
     def __init__(self, zones: Sequence[Zone[K]]) -> None:
         self.zones = sorted((z for z in zones if z.forward), key=lambda z: z.first)
         self._starts = [z.first for z in self.zones]
+        self._ends = [z.last for z in self.zones]
         self.overlap: tuple[Zone[K], Zone[K]] | None = None
         for earlier, later in zip(self.zones, self.zones[1:], strict=False):
             if later.first < earlier.last:
                 self.overlap = (earlier, later)
                 break
+
+    def meets(self, start: float, end: float) -> bool:
+        """Whether a forward zone has an instant between `start` and `end`. Zones must be disjoint."""
+        position = bisect.bisect_left(self._starts, end) - 1
+        return position >= 0 and start < self.zones[position].last
+
+    def after(self, instant: float, key: K) -> Zone[K] | None:
+        """The first forward zone, but for that of `key`, that ends after `instant`, or `None`."""
+        position = bisect.bisect_right(self._ends, instant)
+        if position < len(self.zones) and self.zones[position].key is key:
+            position += 1
+        return self.zones[position] if position < len(self.zones) else None
 
     def around(self, start: float, end: float) -> Zone[K] | None:
         """The forward zone that holds all of `start` to `end`, or `None`. Zones must be disjoint."""

@@ -105,7 +105,7 @@ def pair(events: Iterable[Event]) -> Iterator[Operation]:
             waiting[event.p] = event
         elif event.e in OUTCOMES and event.p in waiting:
             op = Operation(waiting.pop(event.p), event)
-            op.since = next(iter(waiting.values())).i if waiting else event.i
+            op.since = next(iter(waiting.values())).i if waiting else event.i + 1
             yield op
     for call in waiting.values():
         yield Operation(call, None)
