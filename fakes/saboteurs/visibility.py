@@ -283,7 +283,8 @@ class OneWriterClient(MeetingClient):
 
 @register.correct
 class OneWriter(BrokenDriver):
-    """A write beside another one is definitely refused, as by compare-and-swap."""
+    """A write beside another one is definitely refused, as by compare-and-swap; no lock is asked for."""
 
     client_type = OneWriterClient
     store_type = MeetingStore
+    lacks = frozenset({"locking.fencing"})
