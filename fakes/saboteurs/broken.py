@@ -125,7 +125,7 @@ class Register:
     def correct(self, driver: type[D]) -> type[D]:
         """The driver keeps every requirement, though in an unusual way."""
         name, story, backend = self._described(driver)
-        self.variants.append(CorrectVariant(name, story, backend, self.suites))
+        self.variants.append(CorrectVariant(name, story, backend, self.suites, only=self.only))
         return driver
 
     def _described(self, driver: type[Any]) -> tuple[str, str, str]:

@@ -70,6 +70,7 @@ class CorrectVariant:
     backend: str
     suites: tuple[str, ...]
     options: Mapping[str, str] = field(default_factory=dict)
+    only: tuple[str, ...] = ()
 
 
 @cache

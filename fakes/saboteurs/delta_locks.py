@@ -25,6 +25,7 @@ register = Register(
     only=("LOCK-EXCL-001", "LOCK-REL-002", "LOCK-REL-003", "DBX-LOCK-*", "DBX-COST-*"),
 )
 SABOTEURS = register.saboteurs
+VARIANTS = register.variants
 
 
 class LockingBackend(Backend):
@@ -287,3 +288,17 @@ class LocksInTwoStores(DeltaBroken):
     """Where others keep the lock of the same state, a second lock store or not, is nobody's concern."""
 
     client = CarelessClient
+
+
+class DoublySeedingLocks(DeltaLocks):
+    def _seed(self, key: str) -> None:
+        statement = f"INSERT INTO {self._table} VALUES (:k, NULL, NULL, current_timestamp())"
+        self._write("lock.seed", statement, {"k": key})
+
+
+@register.correct
+class SeedsARowTwice(DeltaBroken):
+    """First claims seed their key by INSERTs, which never conflict, so that it may have several rows: a
+    claim covers them all."""
+
+    locks = DoublySeedingLocks

@@ -38,7 +38,7 @@ def batches(entries: Iterable[Entry]) -> list[list[Entry]]:
     """Entries that may share a process: same suites and requirements, and no options of their own."""
     alike: dict[tuple[object, ...], list[Entry]] = defaultdict(list)
     for entry in entries:
-        alike[entry.suites, _only(entry), entry.name if entry.options else ""].append(entry)
+        alike[entry.suites, entry.only, entry.name if entry.options else ""].append(entry)
     return [same[at : at + BATCH] for same in alike.values() for at in range(0, len(same), BATCH)]
 
 
@@ -113,7 +113,7 @@ def _words(entries: Sequence[Entry], suites: Sequence[str], narrow: bool) -> lis
         *(entry.backend for entry in entries),
         f"--backend-suite={','.join(suites)}",
         *(f"--backend-opt={key}={value}" for key, value in entries[0].options.items()),
-        *(f"--backend-req={name}" for name in (broken if narrow else _only(entries[0]))),
+        *(f"--backend-req={name}" for name in (broken if narrow else entries[0].only)),
         *QUIET,
     ]
 
@@ -121,10 +121,6 @@ def _words(entries: Sequence[Entry], suites: Sequence[str], narrow: bool) -> lis
 def _environment() -> dict[str, str]:
     """Ours without what would change a pytest run."""
     return {k: v for k, v in os.environ.items() if not k.startswith(("LOCKPROOF_", "PYTEST_"))}
-
-
-def _only(entry: Entry) -> tuple[str, ...]:
-    return entry.only if isinstance(entry, Saboteur) else ()
 
 
 def _names(entries: Sequence[Entry]) -> str:
