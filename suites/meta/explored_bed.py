@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lockproof.checkers import Verdict
 from lockproof.driver import Locked, LockInfo
 from lockproof.driver.memory import MemoryClient, MemoryScope
 from lockproof.driver.recorder import RecordedClient
-from lockproof.explore import Program, Shared, checkpoint
+from lockproof.explore import LOST_REPLY, Program, Shared, checkpoint
 from lockproof.history import History
 
 Body = Callable[[RecordedClient, Shared], object]
@@ -57,6 +58,19 @@ class ReadThenDelete(MemoryClient):
         self.require_holder(workspace, lock_id)
         checkpoint("delete the lock")
         self.store.locks.pop(workspace, None)
+
+
+class Retrying(MemoryClient):
+    """Repeats a lock whose reply was lost, and takes the refusal that names itself for another's."""
+
+    def lock(self, workspace: str, info: LockInfo) -> str:
+        fault = checkpoint("send the lock", faults={LOST_REPLY})
+        lock_id = super().lock(workspace, info)
+        if fault:
+            checkpoint("send the lock again")
+            self.store.locks.pop(workspace, None)
+            lock_id = super().lock(workspace, replace(info, ID=f"{info.ID} again"))
+        return lock_id
 
 
 def info(who: str, lock_id: str | None = None) -> LockInfo:

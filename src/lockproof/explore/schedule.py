@@ -21,8 +21,8 @@ class ScheduleError(ValueError):
 @dataclass(frozen=True)
 class Schedule:
     """What one run of a program did. `program` and `subject` are names, `strategy` and `seed` say how it
-    was found, `finding` what its run shows. `minimal`: no schedule with fewer switches, or as many and fewer
-    faults, shows it."""
+    was found, `finding` what its run shows. `minimal`: no schedule with fewer switches and no
+    more faults shows it, nor one with as many switches and fewer faults."""
 
     program: str
     subject: str

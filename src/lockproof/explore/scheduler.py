@@ -35,6 +35,10 @@ class Choice(NamedTuple):
     fault: str | None = None
 
 
+class Diverged(Exception):
+    """A run was to repeat an earlier one, and did not: the subject goes by more than the schedule."""
+
+
 class Option(NamedTuple):
     """Something that may happen next. `free`: the client that went last goes on, or cannot go on."""
 
@@ -289,10 +293,7 @@ class Run:
         except AssertionError as failure:
             self._finish(Ending("failed", f"client {lane.name}: {failure or 'an assertion does not hold'}"))
         except BaseException as failure:  # noqa: BLE001 - told in the ending
-            where = _line_of_traceback(failure)
-            self._finish(
-                Ending("unknown", f"client {lane.name} failed: {type(failure).__name__}: {failure} ({where})")
-            )
+            self._finish(Ending("unknown", f"client {lane.name} failed: {described(failure)}"))
         finally:
             HERE.lane = None
         lane.state = "ended"
@@ -430,7 +431,9 @@ class Run:
         try:
             act()
         except Exception as failure:  # noqa: BLE001 - told in the ending
-            self._finish(Ending("unknown", f"{type(failure).__name__}: {failure}"))
+            self._finish(
+                Ending("unknown", str(failure) if isinstance(failure, Diverged) else described(failure))
+            )
 
     def _finish(self, ending: Ending) -> None:
         with self._mutex:
@@ -439,13 +442,15 @@ class Run:
                 self._over.release()
 
 
-def _line_of(thread: int) -> str:
-    frame = sys._current_frames().get(thread)
-    return "no code" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
-
-
-def _line_of_traceback(failure: BaseException) -> str:
+def described(failure: BaseException) -> str:
+    """A failure of somebody else's code, with the line that it comes from."""
     trace = failure.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    return "no code" if trace is None else f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+    where = "" if trace is None else f" ({trace.tb_frame.f_code.co_filename}:{trace.tb_lineno})"
+    return f"{type(failure).__name__}: {failure}{where}"
+
+
+def _line_of(thread: int) -> str:
+    frame = sys._current_frames().get(thread)
+    return "no code" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"

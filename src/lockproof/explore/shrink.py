@@ -1,4 +1,4 @@
-"""Makes a failing schedule small: fewest switches between clients, then fewest faults, then shortest."""
+"""Makes a failing schedule small: fewest switches between clients, then fewest faults, then fewest steps."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from lockproof.history import History
 def shrink(explorer: Explorer, failing: Outcome, limit: int) -> tuple[Outcome, bool]:
     """A smallest run that shows what `failing` shows, and whether no smaller one exists.
 
-    Blocks of steps are left out and joined as long as that helps; then every schedule with fewer switches
-    is run, and every one with as many, as far as `limit` runs go. Within that the result is the smallest.
+    Faults and blocks of steps are left out, and blocks joined, as long as that helps; then every schedule is
+    run that has neither more switches nor more faults, as far as `limit` runs go. Of those the result is
+    the smallest.
     What it shows is shown by the run being cut right after it: clients then stand where they are.
     """
     shrinker = _Shrinker(explorer, failing, limit)
@@ -84,7 +85,7 @@ class _Shrinker:
 
     def search(self) -> bool:
         """Runs every schedule that costs no more than the best one; whether there was time for all."""
-        search = Search(by_switches, size(self.best.choices)[0], prune=True)
+        search = Search(by_switches, size(self.best.choices)[:2], prune=True)
         for chooser in search.choosers(len(self.explorer.program.clients)):
             if search.cost > size(self.best.choices)[:2]:
                 return True

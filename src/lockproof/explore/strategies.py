@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from lockproof.explore.happens_before import Orders, Trace
-from lockproof.explore.scheduler import Choice, Option, Run
+from lockproof.explore.scheduler import Choice, Diverged, Option, Run
 
 Cost = tuple[int, int]
-
-
-class Diverged(Exception):
-    """A run was to repeat an earlier one, and did not: the subject is not deterministic, or another."""
+ANY = (math.inf, math.inf)
 
 
 class Chooser(Protocol):
@@ -73,9 +71,9 @@ class Exhaustive:
     sampling = False
 
     def plan(self) -> Search:
-        return Search(
-            by_preemptions if self.preemptions is not None else by_faults, self.preemptions, self.prune
-        )
+        if self.preemptions is None:
+            return Search(by_faults, ANY, self.prune)
+        return Search(by_preemptions, (self.preemptions, math.inf), self.prune)
 
     def describe(self) -> str:
         bound = "all schedules" if self.preemptions is None else f"up to {self.preemptions} preemptions"
@@ -126,10 +124,10 @@ class Node:
 class Search:
     """A best-first search over schedules, by re-execution: each run follows a path and then goes on for free.
 
-    `bound` is the most of the first cost that a schedule may have.
+    `bound` is the most that a schedule may cost, in both respects.
     """
 
-    def __init__(self, measure: Measure, bound: int | None, prune: bool) -> None:
+    def __init__(self, measure: Measure, bound: tuple[float, float], prune: bool) -> None:
         self.measure = measure
         self.bound = bound
         self.prune = prune
@@ -187,9 +185,10 @@ class SearchChooser:
         so_far = (0, 0) if before is None else before.cost
         for option in options:
             cost = search.measure(option, run.last)
-            if search.bound is not None and so_far[0] + cost[0] > search.bound:
+            total = (so_far[0] + cost[0], so_far[1] + cost[1])
+            if total[0] > search.bound[0] or total[1] > search.bound[1]:
                 continue
-            node = Node(before, option, (so_far[0] + cost[0], so_far[1] + cost[1]))
+            node = Node(before, option, total)
             if best is None and cost == (0, 0):
                 best, self._at = option, node
             else:
@@ -208,7 +207,9 @@ def find(options: Sequence[Option], client: int, step: str, fault: str | None, r
     else:
         there = "not possible" if fault is None else f"not possible with {fault}"
     name = run.lanes[client].name
-    raise Diverged(f"step {len(run.trail) + 1} was {step!r} of {name}, and is now {there}")
+    raise Diverged(
+        f"not the same run again: step {len(run.trail) + 1} was {step!r} of {name}, and is now {there}"
+    )
 
 
 # --- sampling ---
@@ -335,9 +336,9 @@ class Follower:
         if number == len(self._choices):
             return None
         if not options:
-            raise Diverged(f"the run ended after {number} steps of {len(self._choices)}")
+            raise Diverged(f"not the same run again: it ended after {number} steps of {len(self._choices)}")
         choice = self._choices[number]
         client = next((lane.index for lane in run.lanes if lane.name == choice.client), None)
         if client is None:
-            raise Diverged(f"step {number + 1} is of {choice.client}, who is no client of this program")
+            raise Diverged(f"not the same program: step {number + 1} is of {choice.client}, who is no client")
         return find(options, client, choice.step, choice.fault, run)
