@@ -172,9 +172,12 @@ class Lock:
         if named is None:
             return op.f != "lock" or state.holder is not None
         token, lock_id = named
-        if token in self.tokens:
-            return state.holder is not None and state.holder.token == token
-        return holds(state, lock_id)
+        if token not in self.tokens:
+            return holds(state, lock_id)
+        holder = state.holder
+        if holder is None or holder.token != token:
+            return False
+        return holder.id is not None or lock_id != holder.request
 
 
 def _possible_ids(
