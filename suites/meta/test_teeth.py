@@ -102,6 +102,14 @@ def test_a_kill_by_chance_is_one_without_a_chosen_schedule() -> None:
     assert chance(RACE, runs) == Chance(kills=1, seeds=3)
 
 
+def test_a_saboteur_of_timing_is_caught_by_the_test_that_chooses_the_schedule() -> None:
+    """A lucky test comes second; where no interleaving is needed the first to fail is named."""
+    lucky = result("fail", "LOCK-EXCL-001")
+    explored = result("fail", "LOCK-EXCL-001", test="suites/concurrency/test_schedules.py::test_it")
+    assert teeth.bite(RACE, [lucky, explored]).test == explored["test"]
+    assert teeth.bite(replace(RACE, timing=False), [lucky, explored]).test == lucky["test"]
+
+
 # --- Schedules
 
 

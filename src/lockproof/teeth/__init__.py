@@ -21,7 +21,7 @@ from functools import partial
 from typing import TypeVar
 
 from lockproof.fakes.saboteurs.catalogue import CorrectVariant, Saboteur, correct_variants, saboteurs
-from lockproof.teeth.bites import Bite, bite, chance, without_saboteur
+from lockproof.teeth.bites import Bite, bite, catches, chance, without_saboteur
 from lockproof.teeth.runs import (
     Entry,
     Result,
@@ -32,7 +32,7 @@ from lockproof.teeth.runs import (
     run_batch,
     run_seeds,
 )
-from lockproof.teeth.schedules import kill, likely_first
+from lockproof.teeth.schedules import kill, programs_of
 from lockproof.teeth.table import Form, saboteur_table, variant_table
 from lockproof.teeth.variants import judge_variant
 
@@ -96,7 +96,8 @@ def bites(chosen: Sequence[Saboteur], *, seeds: int = 0, progress: Progress = no
     found = [bite(saboteur, caught[saboteur.name]) for saboteur in chosen]
     timing = [n for n, saboteur in enumerate(chosen) if saboteur.timing]
     for done, n in enumerate(timing, 1):
-        found[n] = replace(found[n], explored=kill(chosen[n], likely_first(found[n].test)))
+        tests = [r["test"] for r in catches(chosen[n], caught[chosen[n].name])]
+        found[n] = replace(found[n], explored=kill(chosen[n], programs_of(tests)))
         progress("saboteurs of timing explored", done, len(timing))
     if seeds:
         runs = _with_seeds(chosen, seeds, progress, narrow=True)

@@ -58,26 +58,31 @@ class Bite:
 
 
 def bite(saboteur: Saboteur, observed: Iterable[Result]) -> Bite:
-    """Judges one saboteur by the results of its tests."""
+    """Judges one saboteur by the results of its tests. Where it takes timing, a test that chooses the
+    interleaving counts before one that is lucky."""
+    results = list(observed)
     broken = {saboteur.breaks, *saboteur.also}
-    caught: Result | None = None
-    strays = []
-    for result in observed:
-        cited = set(result["requirements"])
-        if result["status"] == "fail" and saboteur.breaks in cited:
-            caught = caught or result
-        if result["status"] not in GOOD and not cited & broken:
-            strays.append(result["test"])
-    test, seconds = (caught["test"], caught["duration"]) if caught else ("", 0.0)
+    caught = catches(saboteur, results)
+    if saboteur.timing:
+        caught.sort(key=lambda result: not is_explored(result))
+    strays = [r["test"] for r in results if r["status"] not in GOOD and not broken & set(r["requirements"])]
+    test, seconds = (caught[0]["test"], caught[0]["duration"]) if caught else ("", 0.0)
     return Bite(saboteur.name, saboteur.breaks, test, seconds, tuple(strays), saboteur.timing)
+
+
+def catches(saboteur: Saboteur, results: Iterable[Result]) -> list[Result]:
+    """The failures of tests that cite what the saboteur breaks."""
+    return [r for r in results if r["status"] == "fail" and saboteur.breaks in r["requirements"]]
+
+
+def is_explored(result: Result) -> bool:
+    """Whether the test chooses the interleaving."""
+    return f"suites/{EXPLORED}/" in result["test"]
 
 
 def chance(saboteur: Saboteur, runs: Sequence[Iterable[Result]]) -> Chance:
     """In how many of the runs a test that leaves the interleaving to chance caught the saboteur."""
-    kills = 0
-    for results in runs:
-        free = [r for r in results if f"suites/{EXPLORED}/" not in r["test"]]
-        kills += bool(bite(saboteur, free).test)
+    kills = sum(not all(map(is_explored, catches(saboteur, results))) for results in runs)
     return Chance(kills, len(runs))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,11 +28,12 @@ class Kill:
     replays: bool
 
 
-def likely_first(test: str) -> list[Program]:
-    """The programs of the suite `concurrency`, first the one that the id of the failed test names."""
+def programs_of(tests: Iterable[str]) -> list[Program]:
+    """The programs of the suite `concurrency` that the tests of these ids explore."""
     from lockproof.suites.concurrency.programs import PROGRAMS
 
-    return sorted(PROGRAMS, key=lambda program: program.name not in test)
+    words = {word for test in tests for word in re.split(r"\W+", test.partition("::")[2])}
+    return [program for program in PROGRAMS if {program.name, f"test_{program.name}"} & words]
 
 
 def kill(saboteur: Saboteur, programs: Iterable[Program]) -> Kill | None:
