@@ -46,6 +46,8 @@ SETTLE_EVERY = 2048
 SEARCHED = 300
 """The largest number of operations on one lock that is given to the general search."""
 
+NOT_DETERMINED = "who held when a refusal named nobody is not determined"
+
 
 def check_mutex(history: History) -> Verdict:
     """Whether at most one session held each lock at any time, as far as the answers tell.
@@ -179,7 +181,11 @@ class WorkspaceLock:
         if not bare:
             return []
         possible = [session for session in sessions.requests.values() if not session.mixed]
-        left = explain(bare, possible, line, since, complete=not sessions.unsure)
+        if sessions.unsure:
+            return []
+        left, explained = explain(bare, possible, line, since)
+        if not explained:
+            sessions.unsure = NOT_DETERMINED
         self._guessed = [session for session in possible if session.guessed_last >= 0]
         return left
 
@@ -189,11 +195,11 @@ class WorkspaceLock:
         try:
             wider = [_zone(session, since, guessed=True) for session in together]
             _require_outside(together, self.sessions.repeats, _order(wider))
-            fits = all(zone.last < zone.key.guessed_limit for zone in wider)
+            fits = all(zone.last <= zone.key.guessed_limit for zone in wider)
         except Violated:
             fits = False
         if not fits:
-            self.sessions.unsure = "who held when a refusal named nobody is not determined"
+            self.sessions.unsure = NOT_DETERMINED
 
     def _forget(self, certain: Sequence[Session], line: Line[Session], since: float) -> None:
         """Retires the sessions that can neither be named rightly nor conflict any more."""

@@ -48,9 +48,12 @@ class Line(Generic[K]):
                 self.overlap = (earlier, later)
                 break
 
-    def meets(self, start: float, end: float) -> bool:
-        """Whether a forward zone has an instant between `start` and `end`. Zones must be disjoint."""
+    def meets(self, start: float, end: float, but: K | None = None) -> bool:
+        """Whether a forward zone, but for that of `but`, has an instant between `start` and `end`. Zones
+        must be disjoint."""
         position = bisect.bisect_left(self._starts, end) - 1
+        if position >= 0 and but is not None and self.zones[position].key is but:
+            position -= 1
         return position >= 0 and start < self.zones[position].last
 
     def after(self, instant: float, key: K) -> Zone[K] | None:
