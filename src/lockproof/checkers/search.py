@@ -50,7 +50,7 @@ def search(
     deadline = None if seconds is None else time.monotonic() + seconds
     undecided: list[str] = []
     budget, placed, objects = steps, 0, 0
-    for part in model.parts(operations):
+    for part in sorted(model.parts(operations), key=lambda part: len(part.operations)):
         attempt = _Attempt(part, budget, deadline)
         found = attempt.run()
         if found is False:
@@ -114,8 +114,8 @@ class _Attempt:
                 continue
             self.tried += 1
             if self.tried >= limit:
-                memory = limit < self.steps
-                self.reason = f"memory ran out after {limit} steps" if memory else f"stopped at {limit} steps"
+                cause = "memory ran out" if limit < self.steps else "stopped"
+                self.reason = f"{cause} after {self.tried} steps"
                 return None
             if self.deadline is not None and time.monotonic() > self.deadline:
                 self.reason = f"time ran out after {self.tried} steps"
