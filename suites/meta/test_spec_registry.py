@@ -18,9 +18,6 @@ LINES = re.compile(r"\d+(-\d+)?")
 SOURCES = {"opentofu", "rfc", "databricks-sdk-py", "databricks-docs", "rfc9110"}
 """Texts that may demand something. Research is none of them: it only says where to look."""
 
-LATER = {"locking.fencing-strict"}
-"""Capabilities that drivers may declare already; their tests come with the explored schedules."""
-
 EVERY = [pytest.param(entry, id=name) for name, entry in requirements().items()]
 
 
@@ -89,7 +86,7 @@ def test_every_capability_is_put_to_the_test() -> None:
     """A claim that no requirement and no test rests on would be worth nothing."""
     used = {entry.capability for entry in requirements().values()}
     used |= {name for test in declared_tests() for name in test.needs}
-    assert capabilities().keys() - used == LATER
+    assert capabilities().keys() - used == set()
 
 
 def test_conformance_tests_have_a_sentence_of_their_own() -> None:

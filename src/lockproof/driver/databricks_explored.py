@@ -10,13 +10,16 @@ from __future__ import annotations
 import random
 import shutil
 import uuid
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, cast
+from weakref import WeakKeyDictionary
 
 import psycopg
 
@@ -46,6 +49,9 @@ from tofu_databricks.lockinfo import LockInfo
 
 if TYPE_CHECKING:
     from lockproof.driver.databricks import DatabricksClient, DatabricksDriver
+
+POOLS: WeakKeyDictionary[DatabricksDriver, SessionPool] = WeakKeyDictionary()
+"""The sessions of each driver, kept from exploration to exploration: a login takes as long as fifty runs."""
 
 LOCKS = "locks"
 FIRST = "first"
@@ -243,7 +249,8 @@ class DatabricksSubject:
         workspace.attach(lakebase)
         workspace.router.install([lakebase_routes.routes])
         self.workspace = workspace
-        self.world = World(workspace, lakebase, SessionPool(self.log_in), driver.variant == "delta-direct")
+        pool = POOLS.setdefault(driver, SessionPool(partial(log_in, weakref.proxy(driver))))
+        self.world = World(workspace, lakebase, pool, driver.variant == "delta-direct")
         self.place = self.lock_place(folder)
         self.files: Mapping[str, bytes] = {}
         if not pristine:
@@ -278,13 +285,6 @@ class DatabricksSubject:
         }
         return Config.load({**settings, **self.place.settings(run)}, environ={})
 
-    def log_in(self) -> psycopg.Connection[Any]:
-        """A session of the run's real Lakebase, as its administrator."""
-        from lockproof.driver.databricks import DatabricksScope
-
-        scope = DatabricksScope(self.driver, "explored", {}, attach=True)
-        return Backend(scope.config(lock_backend="lakebase")).connector()()
-
     def settle(self, scope: ExploredScope) -> None:
         """Takes and releases the first lock, and keeps what that leaves for all runs."""
         with scope.backend() as backend:
@@ -309,7 +309,14 @@ class DatabricksSubject:
 
     def close(self) -> None:
         self.place.close()
-        self.world.pool.close()
+
+
+def log_in(driver: DatabricksDriver) -> psycopg.Connection[Any]:
+    """A session of the run's real Lakebase, as its administrator."""
+    from lockproof.driver.databricks import DatabricksScope
+
+    scope = DatabricksScope(driver, "explored", {}, attach=True)
+    return Backend(scope.config(lock_backend="lakebase")).connector()()
 
 
 @contextmanager

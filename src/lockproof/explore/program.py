@@ -81,8 +81,11 @@ class Subject(Protocol):
 class Explorable(Protocol):
     """A driver that offers a subject better suited to exploration than itself."""
 
-    def explored(self) -> AbstractContextManager[Subject]:
-        """The subject, alive as long as the context."""
+    def explored(self, *, pristine: bool = False) -> AbstractContextManager[Subject]:
+        """The subject, alive as long as the context.
+
+        `pristine`: nothing is there at first, as for the first users ever; else what the first lock makes is.
+        """
 
 
 class DriverSubject:

@@ -57,6 +57,15 @@ def chosen_files(paths: Sequence[str], suites: Sequence[str]) -> list[str]:
     return chosen
 
 
+def schedule_test(program: str) -> str:
+    """What pytest is to collect to replay a schedule of `program`. Raises `LookupError` for a strange one."""
+    file = suite_root() / "concurrency" / "test_schedules.py"
+    known = [test.name.removeprefix("test_") for test in declared_tests() if test.file == canonical(file)]
+    if program not in known:
+        raise LookupError(f"no test explores a program {program!r}; known: {', '.join(known)}")
+    return f"{file}::test_{program}"
+
+
 def narrowings(
     paths: Sequence[str], suites: Sequence[str], requirements: Sequence[str], tier: str
 ) -> Iterator[str]:

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import pytest
 
-from lockproof.plugin.collect import SUITES, suite_root
+from lockproof.plugin.collect import SUITES, schedule_test, suite_root
 
 TIERS = ("smoke", "default", "full", "soak")
 FILE = "lockproof.toml"
@@ -51,6 +51,7 @@ OPTIONS = (
     Option("expect", "TOML file of expected failures", "FILE"),
     Option("seed", "seed of everything random in the tests (default: a fresh one)", "N", "integer"),
     Option("clients", "how many clients the concurrent tests use", "N", "integer"),
+    Option("schedule", "replay this schedule of an explored program, and run nothing else", "FILE"),
     Option("report", "run folder (default: a new one under .lockproof/)", "DIR"),
     Option("postgres", "a Postgres to use instead of starting one", "DSN"),
     Option("timeout", "deadline of one call (default: 30)", "SECONDS", "seconds"),
@@ -71,6 +72,7 @@ class Settings:
     expect: str | None = None
     seed: int = 0
     clients: int | None = None
+    schedule: str | None = None
     report: str | None = None
     postgres: str | None = None
     timeout: float = 30.0
@@ -158,10 +160,25 @@ def read(config: pytest.Config) -> Settings | None:
         raise pytest.UsageError("--backend-clients needs at least 2")
     if not 0 < values.get("timeout", 1.0) <= threading.TIMEOUT_MAX:  # refuses NaN as well
         raise pytest.UsageError("--backend-timeout needs a positive, finite number of seconds")
+    if values.get("schedule"):
+        values["schedule"] = _schedule(config.invocation_params.dir / values["schedule"])
     for name in values.get("suite", ()):
         if name not in SUITES:
             raise pytest.UsageError(f"no suite named {name!r}{_near(name, SUITES)}: {', '.join(SUITES)}")
     return Settings(backends, unknown_variables=unknown_variables(os.environ), **values)
+
+
+def _schedule(path: Path) -> str:
+    """The whole path of a schedule that some test can replay."""
+    from lockproof.explore import Schedule, ScheduleError
+
+    try:
+        schedule_test(Schedule.load(path).program)
+    except ScheduleError as error:
+        raise pytest.UsageError(f"--backend-schedule {error}") from None
+    except LookupError as error:
+        raise pytest.UsageError(f"--backend-schedule {path}: {error.args[0]}") from None
+    return str(path)
 
 
 def unknown_variables(environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from lockproof.plugin.collect import (
     canonical,
     chosen_files,
     narrowings,
+    schedule_test,
     suite_root,
 )
 from lockproof.plugin.expectations import Expectation, load_json, unmatched
@@ -32,12 +33,14 @@ from lockproof.report.folder import HISTORIES
 from lockproof.report.redact import Redactor
 
 MANIFEST = "manifest.json"
+COUNTS = "lockproof.counts"
+"""The user property in which a test tells what it has counted, for the report."""
 FAILED = frozenset({"fail", "error", "xpass", "unknown", "xfail", "flaky"})
 
 
 def begin(config: pytest.Config, received: Mapping[str, Any] | None) -> None:
     """Registers what a run with `--backend` needs; in a worker with the data of the controller."""
-    pytest.register_assert_rewrite("lockproof.checkers", *(f"lockproof.suites.{name}" for name in SUITES))
+    pytest.register_assert_rewrite(*(f"lockproof.suites.{name}" for name in SUITES))
     if received is None:
         from lockproof.plugin.controller import Controller
 
@@ -73,6 +76,11 @@ class Session:
         suites = settings.suite or DEFAULT_SUITES
         config.args = chosen_files(paths, suites)
         self.narrowed = "; ".join(narrowings(paths, suites, settings.req, settings.tier))
+        if settings.schedule is not None:
+            from lockproof.explore import Schedule
+
+            config.args = [schedule_test(Schedule.load(Path(settings.schedule)).program)]
+            self.narrowed = "only one schedule was replayed"
 
     def receive(self, data: Mapping[str, Any], drivers: Sequence[Driver] = ()) -> None:
         """Takes over what the controller found out; in the controller's own process with its drivers."""
@@ -188,9 +196,11 @@ class Session:
         broke = report.failed
         status, reason = judge(report, raised, entry, expected)
         reason = self.redactor.text(reason)
-        result: dict[str, Any] = {"status": status, "reason": reason, "failure": None}
+        counts = dict(item.user_properties).get(COUNTS)
+        result: dict[str, Any] = {"status": status, "reason": reason, "failure": None, "counts": counts}
         if broke and status in FAILED:
-            result["failure"] = failure(item, report, raised, entry, backend, self.redactor)
+            given = self.described[backend.id]["given"]
+            result["failure"] = failure(item, report, raised, entry, backend, given, self.redactor)
         report.lockproof = result  # type: ignore[attr-defined]
         self.show(item, report, entry, result)
         return report

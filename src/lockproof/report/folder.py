@@ -9,6 +9,7 @@ from pathlib import Path
 
 EVENTS = "events.ndjson"
 HISTORIES = "histories"
+SCHEDULES = "schedules"
 HOME = ".lockproof"
 
 
@@ -45,7 +46,8 @@ def _chosen(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()) and not (folder / EVENTS).exists():
             raise FolderError(f"--backend-report: {folder} holds other files; choose an empty or new folder")
-        shutil.rmtree(folder / HISTORIES, ignore_errors=True)
+        for made in (HISTORIES, SCHEDULES):
+            shutil.rmtree(folder / made, ignore_errors=True)
         for old in folder.glob("*.*"):
             if old.name in {EVENTS, "report.json", "report.md", "junit.xml"}:
                 old.unlink()

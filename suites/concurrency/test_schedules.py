@@ -1,0 +1,116 @@
+"""What holds in every order of the steps of a few clients, and with every fault at every step.
+
+A driver's client calls are the steps; those of the reference backend are its requests and its statements.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from lockproof.history import HistoryWriter
+from lockproof.plugin.fixtures import Backend
+from lockproof.plugin.session import Session
+from lockproof.report.folder import SCHEDULES
+from lockproof.spec import needs, requirement
+from lockproof.spec.marks import TIERS
+from lockproof.suites.concurrency import programs
+from lockproof.suites.concurrency.exploring import Exploring
+
+pytestmark = needs("in-process")
+
+
+@pytest.fixture
+def exploring(backend: Backend, history: HistoryWriter, request: pytest.FixtureRequest) -> Exploring:
+    """Explores programs on the backend as the options of the run say."""
+    run: Session = request.config.pluginmanager.getplugin("lockproof.session")
+    return Exploring(
+        backend,
+        history,
+        folder=run.folder / SCHEDULES,
+        shown=f"{run.shown_folder}/{SCHEDULES}",
+        given=run.described[backend.id]["given"],
+        complete=TIERS.index(run.settings.tier) >= TIERS.index("full"),
+        schedule=Path(run.settings.schedule) if run.settings.schedule else None,
+    )
+
+
+@needs("state")
+@requirement("LOCK-EXCL-001", "LOCK-EXCL-002")
+def test_lock_against_lock(exploring: Exploring) -> None:
+    """However two clients interleave that count a state up under the lock, no update is lost."""
+    exploring.require_valid(programs.LOCK_AGAINST_LOCK)
+
+
+@requirement("LOCK-EXCL-001", "LOCK-REL-001", "LOCK-REL-004")
+def test_lock_unlock_lock(exploring: Exploring) -> None:
+    """However another's attempts fall between two acquisitions, the lock is free or held, and released."""
+    exploring.require_valid(programs.LOCK_UNLOCK_LOCK)
+
+
+@requirement("LOCK-EXCL-001", "LOCK-IDEM-002")
+def test_lost_reply_and_retry(exploring: Exploring) -> None:
+    """Whichever reply is lost, a request that is sent again is one acquisition, and admits nobody else."""
+    exploring.require_valid(programs.LOST_REPLY_AND_RETRY)
+
+
+@needs("state", "locking.force-unlock")
+@requirement("LOCK-FENCE-001", "LOCK-FORCE-002")
+def test_force_unlock_against_put(exploring: Exploring) -> None:
+    """Whenever a lock is forced, a write that begins after that is refused, and its new holder is safe."""
+    exploring.require_valid(programs.FORCE_UNLOCK_AGAINST_PUT)
+
+
+@needs("state", "locking.force-unlock", "locking.holder-info")
+@requirement("LOCK-CRASH-001", "LOCK-HOLD-001")
+def test_crash_of_a_holder(exploring: Exploring) -> None:
+    """At whatever step a client is killed, its lock is free, or held under a name by which it is forced."""
+    exploring.require_valid(programs.CRASH_OF_A_HOLDER)
+
+
+@needs("state", "databricks")
+@requirement("LOCK-EXCL-002", "DBX-AUTH-001")
+def test_expired_token_in_the_middle(exploring: Exploring) -> None:
+    """Before whichever request a token expires, that is told as what it is, and no update is lost."""
+    exploring.require_valid(programs.EXPIRED_TOKEN_IN_THE_MIDDLE)
+
+
+@needs("state")
+@requirement("LOCK-EXCL-002", "LOCK-STATE-001", "LOCK-ERR-001")
+def test_first_lock_against_first_lock(exploring: Exploring) -> None:
+    """However the very first users of a backend interleave, each holds the lock or is refused it."""
+    exploring.require_valid(programs.FIRST_LOCK_AGAINST_FIRST_LOCK)
+
+
+@needs("state")
+@requirement("LOCK-EXCL-001", "WS-DEL-005")
+def test_delete_workspace_against_lock(exploring: Exploring) -> None:
+    """Whenever a workspace is deleted, whoever holds its lock holds it on."""
+    exploring.require_valid(programs.DELETE_WORKSPACE_AGAINST_LOCK)
+
+
+@needs("state")
+@requirement("LOCK-FENCE-001")
+def test_put_against_stale_put(exploring: Exploring) -> None:
+    """Whenever a client writes whose lock was released before, it is refused, and a holder's write stays."""
+    exploring.require_valid(programs.PUT_AGAINST_STALE_PUT)
+
+
+@needs("state", "locking.force-unlock")
+@requirement("LOCK-FENCE-003")
+def test_stale_write_in_flight(exploring: Exploring) -> None:
+    """However late a write arrives whose lock was forced meanwhile, no newer holder's write is undone."""
+    exploring.require_valid(programs.STALE_WRITE_IN_FLIGHT)
+
+
+@needs("state.delete", "workspaces")
+@requirement("LOCK-EXCL-002", "LOCK-SCOPE-001")
+def test_migrate_against_apply(exploring: Exploring) -> None:
+    """Whenever a state is migrated, what was applied to it before comes along."""
+    exploring.require_valid(programs.MIGRATE_AGAINST_APPLY)
+
+
+@needs("state")
+@requirement("LOCK-EXCL-002")
+def test_three_clients(exploring: Exploring) -> None:
+    """In schedules that are drawn of three clients that count a state up, no update is lost."""
+    exploring.require_valid(programs.THREE_CLIENTS)
