@@ -71,7 +71,11 @@ class DeltaLocks:
         uncertain = False
         for turn in range(ROUNDS):
             uncertain = self._claim(key, info) or uncertain
-            holders = self._holders(key)
+            try:
+                holders = self._holders(key)
+            except BackendError as failure:
+                failure.definite = False  # the claim may have won
+                raise
             if holders is None:
                 self._seed(key)
                 continue
