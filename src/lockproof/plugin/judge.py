@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from lockproof.plugin.expectations import Expectation
 from lockproof.plugin.fixtures import Backend
 from lockproof.plugin.gating import Entry
 from lockproof.report.operations import relevant
+from lockproof.report.program import program
 from lockproof.report.redact import Redactor
 from lockproof.spec.outcome import NotRun, Unknown
 
@@ -104,12 +105,16 @@ def failure(
     raised: BaseException | None,
     entry: Entry,
     backend: Backend,
+    given: Mapping[str, str],
     redactor: Redactor,
 ) -> dict[str, Any]:
-    """What a reader needs to understand a failure: plain data, without secrets."""
-    writer = getattr(item, "funcargs", None) and item.funcargs.get("history")  # type: ignore[attr-defined]
-    recorded = writer if isinstance(writer, HistoryWriter) else None
+    """What a reader needs to understand a failure: plain data, without secrets. `given` are the options of
+    the backend as the report shows them."""
     leaves = _leaves(raised)
+    own = next((leaf.history for leaf in leaves if hasattr(leaf, "history")), None)
+    writer = own or (getattr(item, "funcargs", None) and item.funcargs.get("history"))  # type: ignore[attr-defined]
+    recorded = writer if isinstance(writer, HistoryWriter) else None
+    calls = next((leaf.program for leaf in leaves if hasattr(leaf, "program")), ())
     witness = next(filter(None, (getattr(leaf, "witness", ()) for leaf in leaves)), ())
     crash = getattr(report.longrepr, "reprcrash", None)
     observed = crash.message if crash is not None else str(report.longrepr or "")
@@ -123,6 +128,7 @@ def failure(
         if recorded
         else [],
         "history": recorded.path.name if recorded and recorded.path else "",
+        "program": redactor.text(program(str(raised), backend.id, given, calls)) if calls else "",
         "traceback": redactor.text(report.longreprtext)[-4 * LONGEST :],
     }
 

@@ -78,6 +78,7 @@ def _backend(
                 "status": result["status"],
                 "reason": result["reason"],
                 "duration": result["duration"],
+                "counts": result.get("counts"),
                 "failure": result["failure"],
             }
             for result in results

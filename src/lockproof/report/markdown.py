@@ -79,6 +79,8 @@ def _backend(backend: Mapping[str, Any], run: Mapping[str, Any], folder: str) ->
     for result in failed:
         lines += ["", f"### {result['status']}: {result['summary'] or result['test']}", "", FENCE]
         lines += [*card(result, run, backend, folder), FENCE]
+        if result["failure"]["program"]:
+            lines += ["", "As a program:", "", f"{FENCE}python", result["failure"]["program"].rstrip(), FENCE]
     others = [r for r in backend["results"] if r["status"] != "pass" and r not in failed]
     if others:
         lines += ["", "| test | status | reason |", "|---|---|---|"]
@@ -92,11 +94,26 @@ def _backend(backend: Mapping[str, Any], run: Mapping[str, Any], folder: str) ->
             cells = [f"{mark} {rolled['status']}", rolled["id"], rolled["level"], text, len(rolled["tests"])]
             lines.append(f"| {' | '.join(map(str, cells))} |")
         lines += ["", "</details>"]
+    lines += _machines(backend)
     if backend["latency"]:
         lines += ["", "| call | n | p50 ms | p95 ms | p99 ms |", "|---|---|---|---|---|"]
         lines += [
             f"| {x['op']} | {x['n']} | {x['p50']} | {x['p95']} | {x['p99']} |" for x in backend["latency"]
         ]
+    return lines
+
+
+def _machines(backend: Mapping[str, Any]) -> list[str]:
+    """What the state machines did. Workers that ran the same machine did the same: it is shown once."""
+    counted = {count["machine"]: count for r in backend["results"] for count in r["counts"] or ()}
+    if not counted:
+        return []
+    head = ["state machine", "examples", "steps", "refusals", "contention", "rules applied"]
+    lines = ["", f"| {' | '.join(head)} |", "|---|---|---|---|---|---|"]
+    for name, count in sorted(counted.items()):
+        rules = ", ".join(f"{rule} {fired}" for rule, fired in count["rules"].items())
+        cells = [name, *(count[key] for key in ("examples", "steps", "refusals", "contention")), rules]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return lines
 
 
