@@ -8,7 +8,7 @@ from typing import Any
 
 from lockproof.checkers import Verdict
 from lockproof.driver import Locked, LockInfo
-from lockproof.driver.memory import MemoryClient, MemoryScope
+from lockproof.driver.memory import MemoryClient, MemoryScope, MemoryStore
 from lockproof.driver.recorder import RecordedClient
 from lockproof.explore import LOST_REPLY, Program, Shared, checkpoint
 from lockproof.history import History
@@ -17,12 +17,19 @@ Body = Callable[[RecordedClient, Shared], object]
 
 
 class Bed:
-    """A subject whose scopes are memory with clients of `kind`; with `instrumented`, calls are no steps.
+    """A subject whose scopes are a `store` with clients of `kind`; with `instrumented`, calls are no steps.
 
     `scopes` are those that were opened, in order.
     """
 
-    def __init__(self, kind: type[MemoryClient] = MemoryClient, *, instrumented: bool = False) -> None:
+    def __init__(
+        self,
+        kind: type[MemoryClient] = MemoryClient,
+        *,
+        store: type[MemoryStore] = MemoryStore,
+        instrumented: bool = False,
+    ) -> None:
+        self.store = store
         self.kind = kind
         self.name = kind.__name__
         self.instrumented = instrumented
@@ -36,6 +43,7 @@ class Bed:
                 return kind(self.store, who)
 
         self.scopes.append(Scope())
+        self.scopes[-1].store = self.store()
         return self.scopes[-1]
 
 

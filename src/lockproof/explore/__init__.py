@@ -6,9 +6,9 @@ needs nothing for it: its client calls are the steps. With `checkpoint` it, or a
 
 from lockproof.explore.clock import ExploredClock
 from lockproof.explore.exploration import Exploration, explore, replay
+from lockproof.explore.lane import Choice
 from lockproof.explore.program import DriverSubject, Explorable, Program, Shared, Subject, subject_of
 from lockproof.explore.schedule import Schedule, ScheduleError
-from lockproof.explore.scheduler import Choice
 from lockproof.explore.steps import CRASH, LOST_REPLY, Crashed, checkpoint, outside
 from lockproof.explore.strategies import Exhaustive, Pct, RandomWalk, Strategy
 

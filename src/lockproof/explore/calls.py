@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from lockproof.driver.errors import DriverError
 from lockproof.driver.recorder import defect
-from lockproof.explore.scheduler import Lane
+from lockproof.explore.lane import Lane
 from lockproof.explore.steps import ANYTHING, HERE, LOST_REPLY, Crashed
 
 T = TypeVar("T")

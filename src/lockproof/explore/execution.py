@@ -9,8 +9,9 @@ from functools import partial
 from lockproof.checkers import Verdict
 from lockproof.driver.recorder import RecordedClient
 from lockproof.explore.calls import StepCaller
+from lockproof.explore.lane import Choice, Lane, Option
 from lockproof.explore.program import Program, Shared, Subject
-from lockproof.explore.scheduler import Choice, Ending, Lane, Option, Run
+from lockproof.explore.scheduler import Ending, Run
 from lockproof.explore.strategies import Chooser
 from lockproof.explore.threads import Pool
 from lockproof.history import History, HistoryWriter
@@ -84,10 +85,8 @@ class Explorer:
                 name: partial(_act, body, client(name), shared) for name, body in program.clients.items()
             }
             ending = run.go(self._pool, bodies)
-            left = run.unwind(self._pool, self._patience)
-        for lane in run.lanes:
-            if lane.name in left and not self._pool.worker(lane.index).wait(self._patience):
-                self._pool.forget(lane.index)
+            run.unwind(self._pool)
+        left = run.leave(self._pool)
         history = writer.history()
         verdict = self._verdict(ending, history) if chooser.judged else UNJUDGED
         return Outcome(ending, tuple(run.trail), history, verdict, tuple(sizes), tuple(left))

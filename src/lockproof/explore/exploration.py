@@ -56,7 +56,8 @@ def explore(
     At most `limit` schedules are run, pruned ones included, and none is begun after `seconds`. A failing one
     is replayed, and shrunk with up to `shrinking` more runs. A client that shows no progress for `patience`
     seconds of real time (it waits in a private mutex for another client, or really sleeps) ends the
-    exploration as `unknown`; so does a subject that does not repeat itself.
+    exploration as `unknown`. So do a subject that does not repeat itself, and, unless the program says
+    otherwise, a deadlock.
     """
     start = time.monotonic()
     plan = strategy.plan()
@@ -85,7 +86,8 @@ def explore(
                 reason = f"stopped after {seconds:g} s"
                 break
             outcome = explorer.execute(chooser)
-            if outcome.ending.how == "unknown":
+            nobody = outcome.ending.how == "deadlock" and outcome.verdict.status == "unknown"
+            if outcome.ending.how == "unknown" or nobody:
                 return result("unknown", outcome.ending.why, outcome)
             if not chooser.judged:
                 pruned += 1

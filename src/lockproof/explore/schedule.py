@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
-from lockproof.explore.scheduler import Choice
+from lockproof.explore.lane import Choice
 
 VERSION = 1
 

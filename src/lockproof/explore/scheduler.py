@@ -13,39 +13,21 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 from lockproof.driver.errors import DriverError
-from lockproof.explore.clock import CLOCK
-from lockproof.explore.happens_before import INVOKES, RETURNS, Trace
-from lockproof.explore.steps import ANYTHING, CRASH, HERE, Crashed, Timer
+from lockproof.explore.happens_before import Trace
+from lockproof.explore.lane import Choice, Lane, Option
+from lockproof.explore.steps import ANYTHING, CRASH, HERE, Crashed
 from lockproof.explore.threads import Pool
 
 TICK = 0.002  # seconds between two looks at a client that is inside a service
 CALM = 0.05  # seconds between two looks when no client is
-
-State = Literal["ready", "running", "outside", "blocked", "ended"]
-
-
-class Choice(NamedTuple):
-    """Who does which step, and with what fault."""
-
-    client: str
-    step: str
-    fault: str | None = None
+GRACE = 0.2  # seconds that a client inside a service has to come out before its key space is closed
 
 
 class Diverged(Exception):
     """A run was to repeat an earlier one, and did not: the subject goes by more than the schedule."""
-
-
-class Option(NamedTuple):
-    """Something that may happen next. `free`: the client that went last goes on, or cannot go on."""
-
-    client: int
-    step: str
-    fault: str | None
-    free: bool
 
 
 class Chooser(Protocol):
@@ -65,107 +47,6 @@ class Ending:
 
     how: Literal["done", "cut", "deadlock", "failed", "unknown"]
     why: str = ""
-
-
-class Lane:
-    """One client of a run, as the scheduler and its own thread see it."""
-
-    __slots__ = (
-        "back",
-        "blocked",
-        "clock",
-        "dead",
-        "fault",
-        "faults",
-        "footprint",
-        "index",
-        "label",
-        "name",
-        "opening",
-        "ready",
-        "run",
-        "state",
-        "thread",
-        "turn",
-        "wake",
-        "what",
-    )
-
-    def __init__(self, run: Run, index: int, name: str) -> None:
-        self.run = run
-        self.index = index
-        self.name = name
-        self.state: State = "running"
-        self.turn = threading.Lock()
-        self.turn.acquire()
-        self.label = "start"
-        self.what: tuple[str, bool] = (ANYTHING, True)
-        self.faults: Collection[str] = ()
-        self.fault: str | None = None
-        self.footprint: set[tuple[str, bool]] = set()
-        self.clock: Timer | None = None
-        self.wake = 0.0
-        self.ready: Callable[[], bool] | None = None
-        self.blocked: Callable[[], bool] | None = None
-        self.back = threading.Event()
-        self.opening: Callable[[], object] | None = None
-        self.dead = False
-        self.thread = 0
-
-    def reach(self, label: str, touches: str, write: bool, faults: Collection[str]) -> str | None:
-        """Waits for this client's turn to do a step; the fault chosen for it."""
-        self.label = label
-        self.what = (touches, write)
-        self.faults = faults
-        return self.run.reached(self)
-
-    def sleep(self, clock: Timer, seconds: float) -> None:
-        """Waits until virtual time has come that far."""
-        seconds = max(seconds, 0.0)
-        self.touch(CLOCK, False)
-        self.clock = clock
-        self.wake = clock.time + seconds
-        self.reach(f"sleep {seconds:g} s", CLOCK, True, ())
-        self.clock = None
-        clock.time = max(clock.time, self.wake)
-
-    def wait(self, label: str, ready: Callable[[], bool], touches: str) -> None:
-        """Waits until another client has made `ready()` true."""
-        self.ready = ready
-        self.reach(label, touches, False, ())
-        self.ready = None
-
-    def touch(self, what: str, write: bool) -> None:
-        """Adds to what the step that is being done has touched."""
-        self.footprint.add((what, write))
-
-    def leave(self, blocked: Callable[[], bool]) -> None:
-        """Goes into a service, keeping the baton for the time being."""
-        self.run.left(self, blocked)
-
-    def come_back(self) -> None:
-        """Comes out of a service; waits for its turn when others went on meanwhile."""
-        self.run.came_back(self)
-
-    def begin(self, record: Callable[[], object]) -> None:
-        """An operation begins with this step."""
-        self.footprint.add((INVOKES, True))
-        record()
-
-    def begin_later(self, record: Callable[[], object]) -> None:
-        """An operation begins with this client's next step, or when it ends without one."""
-        self.opening = record
-
-    def end(self) -> None:
-        """An operation returns in this step."""
-        self.open()
-        self.footprint.add((RETURNS, True))
-
-    def open(self) -> None:
-        """Begins the operation that `begin_later` announced."""
-        if self.opening is not None:
-            record, self.opening = self.opening, None
-            self.begin(record)
 
 
 class Run:
@@ -211,7 +92,7 @@ class Run:
     def go(self, pool: Pool, bodies: Mapping[str, Callable[[Lane], object]]) -> Ending:
         """Runs every body until all have ended or the run is over; how it ended.
 
-        Afterwards no client goes on; `leave_behind` gets rid of the threads.
+        Afterwards no client goes on. `unwind`, and `leave` once the scope is closed, get rid of the threads.
         """
         for index, (name, body) in enumerate(bodies.items()):
             self.lanes.append(Lane(self, index, name))
@@ -224,16 +105,23 @@ class Run:
         assert self.ending is not None
         return self.ending
 
-    def unwind(self, pool: Pool, patience: float) -> list[str]:
-        """Kills the clients that have not ended, one after the other; the names of those that live on."""
+    def unwind(self, pool: Pool) -> None:
+        """Kills the clients that have not ended, one after the other, as far as they stand before a step."""
         parked = [lane for lane in self.lanes if lane.state == "ready"]
         for lane in parked:
             lane.turn.release()
-            pool.worker(lane.index).wait(patience)  # what it holds may be what the others wait for
+            pool.worker(lane.index).wait(self._patience)  # what it holds may be what the others wait for
         for lane in self.lanes:
             if lane not in parked and lane.turn.locked():
                 lane.turn.release()
-        return [lane.name for lane in self.lanes if not pool.worker(lane.index).wait(patience)]
+                pool.worker(lane.index).wait(GRACE)
+
+    def leave(self, pool: Pool) -> list[str]:
+        """Waits for the threads of the clients; who does not come back is left behind and named."""
+        lost = [lane for lane in self.lanes if not pool.worker(lane.index).wait(self._patience)]
+        for lane in lost:
+            pool.forget(lane.index)
+        return [lane.name for lane in lost]
 
     def _watch(self) -> None:
         seen, since = -1, time.monotonic()

@@ -9,7 +9,8 @@ from itertools import groupby, pairwise
 
 from lockproof.explore.execution import Explorer, Outcome
 from lockproof.explore.happens_before import Trace
-from lockproof.explore.scheduler import Choice, Option, Run
+from lockproof.explore.lane import Choice, Option
+from lockproof.explore.scheduler import Run
 from lockproof.explore.strategies import Follower, Search, by_switches
 from lockproof.history import History
 
@@ -44,7 +45,7 @@ class _Shrinker:
 
     def better(self, outcome: Outcome) -> bool:
         """Keeps `outcome` when it shows the same and is smaller than the best so far."""
-        self.left -= 1
+        self.left = 0 if outcome.left else self.left - 1
         if outcome.verdict.status != "violated" or outcome.finding != self.finding:
             return False
         outcome = self.cut(outcome)

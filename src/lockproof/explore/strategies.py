@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from lockproof.explore.happens_before import Orders, Trace
-from lockproof.explore.scheduler import Choice, Diverged, Option, Run
+from lockproof.explore.lane import Choice, Option
+from lockproof.explore.scheduler import Diverged, Run
 
 Cost = tuple[int, int]
 ANY = (math.inf, math.inf)

@@ -16,6 +16,7 @@ class Worker:
         self._go.acquire()
         self._task: Callable[[], None] | None = None
         self._idle = threading.Lock()
+        self._ended = False
         self.thread = threading.Thread(target=self._serve, name="explored client", daemon=True)
         self.thread.start()
 
@@ -33,26 +34,27 @@ class Worker:
         return False
 
     def end(self) -> None:
-        """Lets an idle worker's thread end."""
-        self._task = None
-        self._go.release()
+        """Lets the worker's thread end, once its task has."""
+        self._ended = True
+        if self._go.locked():
+            self._go.release()
 
     def _serve(self) -> None:
-        while True:
-            self._go.acquire()
-            task = self._task
-            if task is None:
-                return
-            task()
+        while self._next():
+            assert self._task is not None
+            self._task()
             self._idle.release()
+
+    def _next(self) -> bool:
+        self._go.acquire()
+        return not self._ended
 
 
 class Pool:
-    """Workers by number. One that does not come back is forgotten, and replaced when it is asked for."""
+    """Workers by number. One that does not come back is left behind, and another takes its place."""
 
     def __init__(self) -> None:
         self._workers: list[Worker] = []
-        self.lost: list[Worker] = []
 
     def worker(self, number: int) -> Worker:
         """The idle worker of this number."""
@@ -62,7 +64,7 @@ class Pool:
 
     def forget(self, number: int) -> None:
         """Gives up the worker of this number: its task does not end."""
-        self.lost.append(self._workers[number])
+        self._workers[number].end()
         self._workers[number] = Worker()
 
     def __enter__(self) -> Self:
