@@ -37,7 +37,8 @@ histories are given to the search, else the answer is `unknown`. Lists cost thei
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from lockproof.checkers.verdict import Undecided, Verdict, Violated
@@ -50,7 +51,11 @@ SETTLED = 4096  # operations that are kept before they are judged
 
 ABSENT, OPEN, PRESENT = "absent", "open", "present"
 MAKE, MAY_MAKE, LOCK, REMOVE, MAY_REMOVE = "make", "may make", "lock", "remove", "may remove"
+MUST = (MAKE, REMOVE)
 MAKERS, REMOVERS = (MAKE, MAY_MAKE, LOCK), (REMOVE, MAY_REMOVE)
+
+
+_Lists = Mapping[int, frozenset[str]]
 
 
 def check_workspaces(history: History) -> Verdict:
@@ -80,7 +85,7 @@ class WorkspacesMonitor:
         self._certain: set[str] = set()  # names that a list may not lack, as far as is known
         self._possible: set[str] = set()  # names that a list may show
         self._lists = 0
-        self._in_flight = 0
+        self._in_flight: dict[int, frozenset[str]] = {}  # lists, by call, with what they will show
         self._violated: tuple[str, Violated] | None = None
         self._undecided: Undecided | None = None
         self._all: list[Operation] | None = []
@@ -142,8 +147,8 @@ class WorkspacesMonitor:
                     self._listed(op.ws or "").call(op)
                 else:
                     listed = self._listed(op.ws or "")
-                    listed.returned(op, self._in_flight > 0)
-                    self._note(listed)
+                    if listed.returned(op, self._in_flight):
+                        self._note(listed)
         except Violated as violation:
             self._fail(self._at, violation)
         except Undecided as reason:
@@ -167,25 +172,21 @@ class WorkspacesMonitor:
 
     def _list(self, op: Operation, moment: float) -> None:
         if moment == op.i:
-            self._in_flight += 1
+            self._in_flight[op.i] = frozenset(op.out)
             return
-        self._in_flight -= 1
-        shown = set(op.out)
+        shown = self._in_flight.pop(op.i)
         self._at = DEFAULT
         if DEFAULT not in shown:
             raise Violated("lost workspace", "the default workspace is not listed", op)
         if len(shown) < len(op.out):
             self._at = next(name for name in op.out if list(op.out).count(name) > 1)
             raise Violated("phantom workspace", f"{self._at!r} is listed twice", op)
-        shown.discard(DEFAULT)
-        for name in sorted(shown - self._possible):
+        doubtful = [(name, True) for name in shown - self._possible if name != DEFAULT]
+        doubtful += [(name, False) for name in self._certain - shown]
+        for name, there in sorted(doubtful):
             listed = self._listed(name)
-            listed.shown(op)
-            self._note(listed)
-        for name in sorted(self._certain - shown):
-            listed = self._listed(name)
-            listed.missing(op)
-            self._note(listed)
+            if listed.seen(op, there, self._in_flight):
+                self._note(listed)
 
     def _search(self, reason: Undecided, closed: bool) -> Verdict:
         """Asks the search, where too many configurations were left."""
@@ -208,6 +209,16 @@ class _Configuration(NamedTuple):
     gone: float  # when a list could last lack it, unless it can now
     placed: frozenset[int]
 
+    def answered(self, call: int, shown: bool) -> bool:
+        """Whether a list called at `call` can have shown it by now, or lacked it."""
+        if shown:
+            return self.state != ABSENT or self.there >= call
+        return self.state != PRESENT or self.gone >= call
+
+    def covers(self, other: _Configuration) -> bool:
+        """Whether it can do all that `other` can: no list seen less, no call placed more."""
+        return self.there >= other.there and self.gone >= other.gone and self.placed <= other.placed
+
     def after(self, kind: str, op: Operation, now: float) -> _Configuration:
         """How things stand when `op` has taken effect just before event `now`."""
         there = self.there if self.state == ABSENT else now
@@ -227,6 +238,7 @@ class _Listed:
         self.name = name
         self.configurations = [_Configuration(ABSENT, -math.inf, -math.inf, frozenset())]
         self._calls: dict[str, list[Operation]] = {kind: [] for kind in (*MAKERS, *REMOVERS)}
+        self._done: set[int] = set()  # in flight, but placed in every configuration
         self._made: Operation | None = None
         self._removed: Operation | None = None
 
@@ -234,111 +246,153 @@ class _Listed:
         """An operation that may take effect from now on."""
         self._calls[_kind(op)].append(op)
 
-    def returned(self, op: Operation, listing: bool) -> None:
-        """It has taken effect by now. `listing`: a list is in flight that could have seen it."""
+    def returned(self, op: Operation, lists: _Lists) -> bool:
+        """It has taken effect by now; whether that changed anything. `lists`: those in flight."""
         kind = _kind(op)
         if kind == MAKE:
             self._made = op
         elif kind == REMOVE:
             self._removed = op
+        if op.i in self._done:
+            self._done.remove(op.i)
+            return False
+        self._calls[kind].remove(op)
+        only = self.configurations[0]
+        if len(self.configurations) == 1 and not only.placed and self._idle(only.state, kind):
+            return False
         following: list[_Configuration] = []
         for config in self.configurations:
             if op.i in config.placed:
                 following.append(config)
             else:
-                following += self._now(config, kind, op, listing)
-        self._calls[kind].remove(op)
-        self._keep(following, op.i)
+                following += self._now(config, kind, op, lists)
+        self._keep(following, lists, op.i)
+        return True
+
+    def _idle(self, state: str, kind: str) -> bool:
+        """Whether such a call finds its work done, with no call of the opposite kind in flight."""
+        if kind in MAKERS:
+            return state == PRESENT and not any(self._calls[other] for other in REMOVERS)
+        return state == ABSENT and not any(self._calls[other] for other in MAKERS)
 
     def _now(
-        self, config: _Configuration, kind: str, op: Operation, listing: bool
+        self, config: _Configuration, kind: str, op: Operation, lists: _Lists
     ) -> Iterator[_Configuration]:
         """How things may stand after a call in flight that was not placed has returned."""
         if kind in (MAY_MAKE, MAY_REMOVE) or (kind == LOCK and config.state != ABSENT):
             yield config
-        for before in self._before(config, kind, op.end, listing):
+        for before in self._before(config, kind, op.end, lists):
             yield before.after(kind, op, op.end)
 
     def _before(
-        self, config: _Configuration, kind: str, now: float, listing: bool = False
+        self, config: _Configuration, kind: str, now: float, lists: _Lists
     ) -> Iterator[_Configuration]:
         """What may be placed just before a call of this kind: calls of the opposite kind, which then need
         not be placed later, or one that need not be placed at all, for a list in flight to see."""
-        must, may = (REMOVE, (MAY_REMOVE,)) if kind in MAKERS else (MAKE, (MAY_MAKE, LOCK))
         yield config
+        making = kind in MAKERS
         burnt = config
+        must = REMOVE if making else MAKE
         for op in sorted(self._unplaced(config, must), key=lambda op: op.end):
             burnt = burnt.after(must, op, now)
             yield burnt
-        if listing or kind == LOCK:
-            for other, op in self._in_hand(config, may):
-                yield config.after(other, op, now)
+        if kind == LOCK or self._wanted(config, lists, shown=not making):
+            for other, op in self._in_hand(config, REMOVERS if making else MAKERS):
+                if other != must:
+                    yield config.after(other, op, now)
+
+    def _wanted(self, config: _Configuration, lists: _Lists, shown: bool) -> bool:
+        """Whether a list in flight still needs to find it, or to find it missing."""
+        return any(
+            (self.name in names) == shown and not config.answered(call, shown)
+            for call, names in lists.items()
+        )
 
     def _in_hand(self, config: _Configuration, kinds: tuple[str, ...]) -> Iterator[tuple[str, Operation]]:
-        """Of each kind the call in flight that is not placed and returns first."""
+        """Of each kind the call in flight that is not placed and returns first. One that need not be
+        placed and does not return before one that must is no better than that one."""
+        limit = math.inf
         for kind in kinds:
             if calls := self._unplaced(config, kind):
-                yield kind, min(calls, key=lambda op: op.end)
+                op = min(calls, key=lambda op: op.end)
+                if kind in MUST:
+                    limit = op.end
+                elif kind != LOCK and op.end > limit:
+                    continue
+                yield kind, op
 
     def _unplaced(self, config: _Configuration, kind: str) -> list[Operation]:
         return [op for op in self._calls[kind] if op.i not in config.placed]
 
-    def shown(self, op: Operation) -> None:
-        """A list that returned now shows it."""
-        following: list[_Configuration] = []
-        for config in self.configurations:
-            if config.state != ABSENT or config.there > op.i:
-                following.append(config)
-            else:
-                following += self._change(config, MAKERS, op.end)
-        if not following:
-            why = "nothing ever made it" if self._removed is None else f"#{self._removed.i} had removed it"
-            headline = f"{self.name!r} is listed though {why}"
-            raise Violated("phantom workspace", headline, *_known(self._removed, op))
-        self._keep(following)
+    def seen(self, op: Operation, shown: bool, lists: _Lists) -> bool:
+        """A list that returned now shows it, or lacks it; whether that tells more than was known.
 
-    def missing(self, op: Operation) -> None:
-        """A list that returned now lacks it."""
+        Raises `Violated` when that could not be.
+        """
         following: list[_Configuration] = []
+        changed = False
         for config in self.configurations:
-            if config.state != PRESENT or config.gone > op.i:
+            if config.answered(op.i, shown):
                 following.append(config)
             else:
-                following += self._change(config, REMOVERS, op.end)
+                changed = True
+                following += self._change(config, MAKERS if shown else REMOVERS, op.end, lists)
         if not following:
+            raise self._wrong(op, shown)
+        if changed:
+            self._keep(following, lists)
+        return changed
+
+    def _wrong(self, op: Operation, shown: bool) -> Violated:
+        if not shown:
             headline = f"{self.name!r} is not listed though it was made and no deletion fits between"
-            raise Violated("lost workspace", headline, *_known(self._made, op))
-        self._keep(following)
+            return Violated("lost workspace", headline, *_known(self._made, op))
+        why = "nothing ever made it" if self._removed is None else f"#{self._removed.i} had removed it"
+        return Violated(
+            "phantom workspace", f"{self.name!r} is listed though {why}", *_known(self._removed, op)
+        )
 
-    def _change(self, config: _Configuration, kinds: tuple[str, ...], now: float) -> Iterator[_Configuration]:
+    def _change(
+        self, config: _Configuration, kinds: tuple[str, ...], now: float, lists: _Lists
+    ) -> Iterator[_Configuration]:
         """How things may stand after one of the calls in flight has changed the answer just before `now`."""
         for kind, op in self._in_hand(config, kinds):
-            for before in self._before(config, kind, now):
+            for before in self._before(config, kind, now, lists):
                 yield before.after(kind, op, now)
 
-    def _keep(self, configurations: list[_Configuration], returned: int | None = None) -> None:
-        """Merges what is alike and forgets calls that no longer matter."""
-        best: dict[tuple[str, frozenset[int]], list[_Configuration]] = {}
-        for config in configurations:
-            if returned in config.placed:
-                config = config._replace(placed=config.placed - {returned})
-            alike = best.setdefault((config.state, config.placed), [])
-            if not any(c.there >= config.there and c.gone >= config.gone for c in alike):
-                alike[:] = [c for c in alike if c.there > config.there or c.gone > config.gone]
-                alike.append(config)
-        self.configurations = [config for alike in best.values() for config in alike]
+    def _keep(self, configurations: list[_Configuration], lists: _Lists, returned: int | None = None) -> None:
+        """Merges what is alike and forgets what no longer matters."""
+        configurations = [c._replace(placed=c.placed - {returned}) for c in configurations]
+        if len(configurations) > 1:
+            configurations = self._best(configurations, lists)
+        self.configurations = configurations
         if len(self.configurations) > CONFIGURATIONS:
             raise Undecided(f"workspace {self.name!r}: too many calls in flight to tell what was listed")
-        done = frozenset.intersection(*(config.placed for config in self.configurations))
-        if done:
-            for calls in self._calls.values():
-                calls[:] = [op for op in calls if op.i not in done or op.end < math.inf]
-            unknown = frozenset(i for i in done if not self._returns(i))
-            if unknown:
-                self.configurations = [c._replace(placed=c.placed - unknown) for c in self.configurations]
+        if done := frozenset.intersection(*(config.placed for config in self.configurations)):
+            self._forget(done)
 
-    def _returns(self, call: int) -> bool:
-        return any(op.i == call for calls in self._calls.values() for op in calls)
+    def _best(self, configurations: list[_Configuration], lists: _Lists) -> list[_Configuration]:
+        """Those that no other one covers. When it was there counts only for the lists in flight."""
+        shown = sorted(call for call, names in lists.items() if self.name in names)
+        lacking = sorted(call for call, names in lists.items() if self.name not in names)
+        optional = {op.i for kind, calls in self._calls.items() if kind not in MUST for op in calls}
+        best: dict[tuple[str, frozenset[int]], list[_Configuration]] = {}
+        for state, there, gone, placed in configurations:
+            there = _latest(shown, there) if state == ABSENT else -math.inf
+            gone = _latest(lacking, gone) if state == PRESENT else -math.inf
+            config = _Configuration(state, there, gone, placed)
+            alike = best.setdefault((state, placed - optional), [])
+            if not any(other.covers(config) for other in alike):
+                alike[:] = [other for other in alike if not config.covers(other)]
+                alike.append(config)
+        return [config for alike in best.values() for config in alike]
+
+    def _forget(self, done: frozenset[int]) -> None:
+        """Calls in flight that have taken effect whatever happened."""
+        for calls in self._calls.values():
+            self._done.update(op.i for op in calls if op.i in done and op.end < math.inf)
+            calls[:] = [op for op in calls if op.i not in done]
+        self.configurations = [c._replace(placed=c.placed - done) for c in self.configurations]
 
 
 def _kind(op: Operation) -> str:
@@ -352,6 +406,14 @@ def _kind(op: Operation) -> str:
 
 def _known(*operations: Operation | None) -> tuple[Operation, ...]:
     return tuple(op for op in operations if op is not None)
+
+
+def _latest(calls: Sequence[int], before: float) -> float:
+    """The latest of the sorted `calls` that is before an event, or was it."""
+    position = bisect_left(calls, before)
+    if position < len(calls) and calls[position] == before:
+        return before
+    return calls[position - 1] if position else -math.inf
 
 
 def _when(moment: tuple[float, Operation]) -> float:
