@@ -1,0 +1,148 @@
+"""Schedules per second under the controlled scheduler, against the same program in threads that run free.
+
+    python benchmarks/explore.py [--rounds 5] [--seconds 1] [--json FILE]
+
+Two clients of the memory driver take the lock, read, write and release. In each round the explorer runs its
+schedules (drawn, and every one within two preemptions), and free threads run the same program on the same
+driver, recorded and judged alike, let go at once. A ratio is the median of the rounds' ratios. What the
+schedules are good for is counted too: how many runs it takes until a lock that looks before it sets is caught.
+Target: 300 schedules a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from lockproof.checkers import Verdict, check
+from lockproof.driver import DriverError, Locked, LockInfo
+from lockproof.driver.memory import MemoryClient, MemoryDriver, MemoryScope
+from lockproof.driver.recorder import RecordedClient, RecordedScope
+from lockproof.explore import DriverSubject, Exhaustive, Program, RandomWalk, Shared, checkpoint, explore
+from lockproof.history import HistoryWriter
+
+TARGET = 300
+CATCHING = 4000  # free runs after which a race counts as not caught
+CLIENTS = ("alice", "bob")
+
+
+class Look(MemoryClient):
+    """Looks whether the lock is free, and then sets it."""
+
+    def lock(self, workspace: str, info: LockInfo) -> str:
+        holder = self.store.locks.get(workspace)
+        if holder is not None:
+            raise Locked(holder=holder)
+        checkpoint("set the lock")
+        self.store.locks[workspace] = info
+        return info.ID
+
+
+class LookDriver(MemoryDriver):
+    """The memory driver with that lock."""
+
+    def open_scope(self, *arguments: Any, **options: Any) -> MemoryScope:
+        scope = super().open_scope(*arguments, **options)
+        scope.client = lambda who: Look(scope.store, who)  # type: ignore[method-assign]
+        return scope
+
+
+def cycle(client: RecordedClient, shared: Shared) -> None:
+    lock_id = client.lock("default", LockInfo.new(client.who))
+    client.get("default")
+    client.put("default", client.who.encode(), lock_id=lock_id)
+    client.unlock("default", lock_id)
+
+
+PROGRAM = Program("cycle", "two clients write under the lock", dict.fromkeys(CLIENTS, cycle))
+
+
+def free(driver: MemoryDriver, pool: ThreadPoolExecutor) -> Verdict:
+    """One run of the program in threads that nobody controls."""
+    history = HistoryWriter({})
+    start = threading.Barrier(len(CLIENTS))
+
+    def go(client: RecordedClient) -> None:
+        start.wait()
+        try:
+            cycle(client, Shared())
+        except DriverError:
+            return
+
+    with RecordedScope(driver.open_scope("benchmark"), history, 30) as scope:
+        list(pool.map(go, [scope.client(who) for who in CLIENTS]))
+    return check(history.history())
+
+
+def rates(seconds: float, pool: ThreadPoolExecutor) -> dict[str, float]:
+    """Of each way, runs per second."""
+    subject = DriverSubject(MemoryDriver({}))
+
+    def all_of_them() -> int:
+        found = explore(PROGRAM, subject, Exhaustive(2))
+        return found.schedules + found.pruned
+
+    return {
+        "drawn": per_second(lambda: explore(PROGRAM, subject, RandomWalk(1), limit=50).schedules, seconds),
+        "exhaustive": per_second(all_of_them, seconds),
+        "free": per_second(lambda: free(MemoryDriver({}), pool).status == "valid", seconds),
+    }
+
+
+def per_second(runs: Callable[[], int], seconds: float) -> float:
+    """How many runs a second, where each call makes as many as it returns."""
+    made, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        made += runs()
+    return made / (time.perf_counter() - start)
+
+
+def caught(pool: ThreadPoolExecutor) -> dict[str, int | None]:
+    """After how many runs each way catches the lock that looks before it sets."""
+    driver = LookDriver({})
+    explored = explore(PROGRAM, DriverSubject(driver), Exhaustive(2), shrinking=0)
+    drawn = explore(PROGRAM, DriverSubject(driver), RandomWalk(1), shrinking=0)
+    freely = (n for n in range(1, CATCHING + 1) if free(driver, pool).status == "violated")
+    return {"exhaustive": explored.schedules, "drawn": drawn.schedules, "free": next(freely, None)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    load = os.getloadavg()[0]
+    with ThreadPoolExecutor(len(CLIENTS)) as pool:
+        rounds = [rates(options.seconds, pool) for _ in range(options.rounds)]
+        until = caught(pool)
+    ways = ("drawn", "exhaustive", "free")
+    rate = {way: statistics.median(found[way] for found in rounds) for way in ways}
+    noise = {way: statistics.median(abs(found[way] - rate[way]) for found in rounds) for way in ways}
+    ratio = {way: statistics.median(found[way] / found["free"] for found in rounds) for way in ways}
+    machine = f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
+    print(f"{machine}, load {load:.1f}; ± is the median deviation from the median of {options.rounds} rounds")
+    print(f"{'memory driver':<16}{'runs/s':>8}{'±':>6}{'of free':>9}{'runs to catch':>15}")
+    for way in ways:
+        runs = until[way] or f"> {CATCHING}"
+        print(f"{way:<16}{rate[way]:>8.0f}{noise[way]:>6.0f}{ratio[way]:>9.1f}{runs:>15}")
+    for way in ways[:2]:
+        print(f"{way}: target {TARGET} schedules/s {'met' if rate[way] >= TARGET else 'MISSED'}")
+    if options.json:
+        found = {"load": load, "runs_per_second": rate, "of_free": ratio, "runs_to_catch": until}
+        options.json.write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
