@@ -165,24 +165,23 @@ class WorkspaceLock:
         sessions.retry(since, closing=since == math.inf)
         sessions.set_aside_repeated()
         certain = [s for s in sessions.proven if not s.mixed and s.newest_request < since]
-        line = _order([_zone(session, since) for session in certain])
+        zones = [_zone(session, since) for session in certain]
+        line = _order(zones)
         _require_outside(certain, sessions.repeats, line)
         if sessions.bare:
             sessions.bare = self._explain(certain, line, since)
         if self._guessed and not sessions.unsure:
             self._require_guesses(certain, since)
         if since < math.inf:
-            self._forget(certain, line, since)
+            self._forget(zones, since)
 
     def _explain(self, certain: Sequence[Session], line: Line[Session], since: float) -> list[Operation]:
         """What is left of the refusals that name nobody; what holds according to the others is guessed."""
         sessions = self.sessions
         bare = [op for op in sessions.bare if not line.meets(op.i, op.end)]
-        if not bare:
+        if not bare or sessions.unsure:
             return []
         possible = [session for session in sessions.requests.values() if not session.mixed]
-        if sessions.unsure:
-            return []
         left, explained = explain(bare, possible, line, since)
         if not explained:
             sessions.unsure = NOT_DETERMINED
@@ -201,17 +200,19 @@ class WorkspaceLock:
         if not fits:
             self.sessions.unsure = NOT_DETERMINED
 
-    def _forget(self, certain: Sequence[Session], line: Line[Session], since: float) -> None:
+    def _forget(self, zones: Sequence[Zone[Session]], since: float) -> None:
         """Retires the sessions that can neither be named rightly nor conflict any more."""
         sessions = self.sessions
         later = [s.first_end for s in sessions.proven if not s.mixed and s.newest_request >= since]
         horizon = min([since, *later, *(op.i for op in sessions.bare)])
+        held = [-math.inf, -math.inf, *sorted(zone.last for zone in zones if zone.first <= horizon)]
         over: list[Session] = []
-        for session in certain:
-            following = line.after(session.first_end, session)
+        for zone in zones:
+            session = zone.key
+            latest_other = held[-2] if zone.last == held[-1] else held[-1]
             if session.last_call > session.gone:
                 continue  # it was asked for again, or is named wrongly: soon known
-            if session.gone <= horizon or (following and following.first <= horizon):
+            if session.gone <= horizon or zone.first < latest_other:
                 over.append(session)
                 sessions.retire(session)
         self.count += len(over)
@@ -222,8 +223,11 @@ class WorkspaceLock:
             first = _zone(session, since, guessed=True).first
             after = [z.first for z in (_zone(s, since, guessed=True) for s in over) if first < z.last]
             session.guessed_limit = min([session.guessed_limit, *after])
-        earliest = min((s.first_end for s in (*sessions.proven, *self._guessed)), default=math.inf)
-        sessions.repeats = [(op, own) for op, own in sessions.repeats if op.end > since or op.i > earliest]
+        held_from = min(
+            [s.first_end for s in (*sessions.proven, *self._guessed)] + [op.end for op in sessions.bare],
+            default=math.inf,
+        )
+        sessions.repeats = [pair for pair in sessions.repeats if pair[0].end > since or pair[0].i > held_from]
 
 
 def _zone(session: Session, since: float, *, guessed: bool = False) -> Zone[Session]:

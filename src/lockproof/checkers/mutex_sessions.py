@@ -13,7 +13,7 @@ import math
 from typing import Any, NamedTuple
 
 from lockproof.checkers.verdict import Violated
-from lockproof.history import Operation
+from lockproof.history import Event, Operation
 
 NOT_HELD = frozenset({"lock_mismatch", "not_locked"})
 STRANGERS = 1000
@@ -231,7 +231,7 @@ class Sessions:
         key = (info.get("Info") or "", info.get("ID") or "")
         session = self.requests.get(key)
         if session is None:
-            session = self.requests[key] = Session(*key, op)
+            session = self.requests[key] = Session(*key, _light(op) if op.kind == "info" else op)
             if session.token:
                 self._by_token.setdefault(session.token, []).append(session)
             if session.request_id in self.past:
@@ -360,6 +360,16 @@ def after_release(op: Operation, name: str) -> str:
     if op.f == "put":
         return f"a write under {name} was accepted after {name} had been released"
     return f"{name} held again after it was released"
+
+
+def _light(op: Operation) -> Operation:
+    """`op` without what was given and came back: there may be many unanswered requests, for ever."""
+    events = (
+        event and Event(event.i, event.t, event.p, event.e, event.f) for event in (op.invoke, op.outcome)
+    )
+    call, outcome = events
+    assert call is not None
+    return Operation(call, outcome)
 
 
 def names(op: Operation, session: Session) -> bool:
