@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from uuid import NAMESPACE_URL, uuid5
+from weakref import WeakKeyDictionary
 
 from lockproof.checkers import Verdict, check
 from lockproof.driver import DriverError, Locked, LockInfo
@@ -16,7 +18,7 @@ from lockproof.driver.recorder import RecordedClient
 from lockproof.explore import CRASH, LOST_REPLY, Program, Shared
 from lockproof.history import History, Operation
 from lockproof.suites.documents import require_stored
-from lockproof.suites.locks.asking import take, writes
+from lockproof.suites.locks.asking import writes
 from lockproof.suites.locks.racing import count, counted
 
 WORKSPACE = "default"
@@ -114,6 +116,21 @@ def lost(headline: str, *operations: Operation) -> Verdict:
 
 # --- clients ---
 
+_ASKED: WeakKeyDictionary[RecordedClient, int] = WeakKeyDictionary()
+
+
+def request(client: RecordedClient) -> LockInfo:
+    """The client's next request for a lock. Its ids are the same in each run: what a backend makes of them,
+    such as the order of two rows, is then the same in a replay."""
+    number = _ASKED[client] = _ASKED.get(client, 0) + 1
+    name = f"{client.who}-{number}"
+    return replace(LockInfo.new(client.who), ID=str(uuid5(NAMESPACE_URL, name)), Info=f"lockproof:{name}")
+
+
+def take(client: RecordedClient, workspace: str = WORKSPACE) -> str:
+    """Asks once for the lock, as a new request; the lock's id. Raises `Locked`."""
+    return client.lock(workspace, request(client))
+
 
 def first_state(client: RecordedClient, shared: Shared) -> None:
     client.put(WORKSPACE, counted(1))
@@ -142,7 +159,7 @@ def hold_twice(client: RecordedClient, shared: Shared) -> None:
 
 def hold_stubbornly(client: RecordedClient, shared: Shared) -> None:
     """Sends the same request again when its outcome is unknown; what it got, it got once."""
-    asked = LockInfo.new(client.who)
+    asked = request(client)
     try:
         lock_id = client.lock(WORKSPACE, asked)
     except DriverError as unknown:
@@ -339,8 +356,8 @@ EXPIRED_TOKEN_IN_THE_MIDDLE = Scenario(
 FIRST_LOCK_AGAINST_FIRST_LOCK = Scenario(
     Program(
         "first_lock_against_first_lock",
-        "Two clients take the first lock that there ever was, and write the first state.",
-        {"alice": write_once, "bob": write_once},
+        "Two clients take the first lock that there ever was, write the first state and read it back.",
+        {"alice": write_as_holder, "bob": write_as_holder},
         judge=fails_as_locked,
     ),
     "a refused lock",

@@ -267,6 +267,7 @@ class DatabricksSubject:
         if self.driver.variant == "delta-direct":
             return DirectPlace(folder)
         self.workspace.sql.statements.inline = self.world.reached
+        self.workspace.sql.sorts = True
         return DeltaPlace(self.workspace, folder)
 
     def config(self, run: str) -> Config:
