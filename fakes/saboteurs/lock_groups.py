@@ -9,5 +9,10 @@ REFUSALS = (
     *("LOCK-WAIT-001", "LOCK-WAIT-002", "LOCK-WAIT-003"),
 )
 """Requirements whose tests need a refusal of a held lock to show anything."""
-INTERLEAVED = (*UNDER_LOAD, "LOCK-EXCL-001", "LOCK-FORCE-002", "LOCK-FENCE-001")
-"""Requirements that programs cite which are explored for more than one bug."""
+INTERLEAVED = (
+    *UNDER_LOAD,
+    *("LOCK-EXCL-001", "LOCK-REL-001", "LOCK-REL-003", "LOCK-ERR-001", "LOCK-IDEM-002", "LOCK-STATE-001"),
+    *("LOCK-HOLD-001", "LOCK-CRASH-001", "LOCK-FORCE-002", "LOCK-FENCE-001", "LOCK-FENCE-003"),
+    *("LOCK-SCOPE-001", "WS-DEL-005", "WS-ISO-002", "STATE-ORDER-001"),
+)
+"""Requirements of explored programs: one window in a backend is met by several of them."""

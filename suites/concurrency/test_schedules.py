@@ -13,7 +13,7 @@ from lockproof.plugin.session import Session
 from lockproof.report.folder import SCHEDULES
 from lockproof.spec import needs, requirement
 from lockproof.spec.marks import TIERS
-from lockproof.suites.concurrency import programs
+from lockproof.suites.concurrency import programs, programs_of_windows
 from lockproof.suites.concurrency.exploring import Exploring
 
 pytestmark = needs("in-process")
@@ -114,3 +114,41 @@ def test_migrate_against_apply(exploring: Exploring) -> None:
 def test_three_clients(exploring: Exploring) -> None:
     """In schedules that are drawn of three clients that count a state up, no update is lost."""
     exploring.require_valid(programs.THREE_CLIENTS)
+
+
+@requirement("LOCK-REL-001", "LOCK-EXCL-001")
+def test_refused_then_again(exploring: Exploring) -> None:
+    """However a lock is released beside a refusal, who asks again afterwards is not refused by its past."""
+    exploring.require_valid(programs_of_windows.REFUSED_THEN_AGAIN)
+
+
+@needs("locking.force-unlock", "locking.holder-info")
+@requirement("LOCK-REL-003", "LOCK-FORCE-001")
+def test_force_unlock_against_unlock(exploring: Exploring) -> None:
+    """Whenever a holder takes the lock anew, who forces its old lock does not get the new one."""
+    exploring.require_valid(programs_of_windows.FORCE_UNLOCK_AGAINST_UNLOCK)
+
+
+@needs("locking.force-unlock", "locking.holder-info")
+@requirement("LOCK-ERR-001", "LOCK-EXCL-002")
+def test_lost_reply_against_force_unlock(exploring: Exploring) -> None:
+    """Whichever reply is lost, who is refused holds nothing, and a forced lock does not come back."""
+    exploring.require_valid(programs_of_windows.LOST_REPLY_AGAINST_FORCE_UNLOCK)
+
+
+@requirement("STATE-ATOM-001", "STATE-VIS-002")
+def test_put_against_get(exploring: Exploring) -> None:
+    """Whenever a state is read beside a write, it is the old or the new one, and then never the old one."""
+    exploring.require_valid(programs_of_windows.PUT_AGAINST_GET)
+
+
+@requirement("WS-ISO-002", "WS-LIST-003")
+def test_creation_against_creation(exploring: Exploring) -> None:
+    """However two workspaces are made at once, each is listed as soon as it is made."""
+    exploring.require_valid(programs_of_windows.CREATION_AGAINST_CREATION)
+
+
+@requirement("WS-ISO-001", "WS-LIST-003")
+def test_creation_against_deletion(exploring: Exploring) -> None:
+    """However a workspace is made while another is deleted, the one is listed and the other is not."""
+    exploring.require_valid(programs_of_windows.CREATION_AGAINST_DELETION)

@@ -30,10 +30,11 @@ class Kill:
 
 def programs_of(tests: Iterable[str]) -> list[Program]:
     """The programs of the suite `concurrency` that the tests of these ids explore."""
-    from lockproof.suites.concurrency.programs import PROGRAMS
+    from lockproof.suites.concurrency import programs, programs_of_windows
 
+    known = (*programs.PROGRAMS, *programs_of_windows.PROGRAMS)
     words = {word for test in tests for word in re.split(r"\W+", test.partition("::")[2])}
-    return [program for program in PROGRAMS if {program.name, f"test_{program.name}"} & words]
+    return [program for program in known if {program.name, f"test_{program.name}"} & words]
 
 
 def kill(saboteur: Saboteur, programs: Iterable[Program]) -> Kill | None:
