@@ -42,11 +42,15 @@ class Scenario:
 
 
 def lock_was_refused(history: History) -> bool:
-    return any(op.f == "lock" and op.kind == "fail" for op in history.operations())
+    return any(op.f == "lock" and op.kind == "fail" and is_lock_error(op) for op in history.operations())
 
 
 def write_was_refused(history: History) -> bool:
-    return any(op.f == "put" and op.kind == "fail" for op in history.operations())
+    return any(op.f == "put" and op.kind == "fail" and is_lock_error(op) for op in history.operations())
+
+
+def is_lock_error(op: Operation) -> bool:
+    return bool(op.err) and op.err["kind"] in {"locked", "lock_mismatch", "not_locked", "stale"}
 
 
 def struck(fault: str) -> Callable[[History], bool]:
