@@ -354,6 +354,11 @@ LEGAL_LISTS = {
         delete @prod  |                 [-]       | ok
         list          |                     [-]   | default dev
     """,
+    "default after its state was deleted": """
+        put v         | [-]                       | ok
+        delete        |     [-]                   | ok
+        list          |         [-]               | default
+    """,
     "a lost write that shows up late": """
         put v @dev    | [-                        |
         list          |     [-]                   | default
@@ -382,6 +387,12 @@ ILLEGAL_LISTS = {
     "default left out": """
         put v @dev    | [-]           | ok
         list          |     [-]       | dev
+    """,
+    "default left out after its state was deleted": """
+        put v         | [-]                       | ok
+        delete        |     [-]                   | ok
+        list          |         [-]               | dev
+        put v @dev    |     [-]                   | ok
     """,
     "a workspace listed twice": """
         put v @dev    | [-]           | ok
