@@ -14,25 +14,54 @@ import pytest
 
 from lockproof import teeth
 
+Batch = Sequence[teeth.Entry]
+
 
 class SharedRuns:
-    """The results of `entries`, run in batches when first asked for and kept in `folder`."""
+    """The results of `entries`, run in batches when first asked for and kept in `folder`.
+
+    Who needs a batch that another worker is running runs one that nobody runs yet, instead of waiting.
+    """
 
     def __init__(self, entries: Sequence[teeth.Entry], folder: Path) -> None:
         self.batches = teeth.batches(entries)
         self.folder = folder
 
     def of(self, entry: teeth.Entry) -> list[dict[str, Any]]:
-        """The results of the tests that ran against `entry`."""
+        """The results of the tests that ran against `entry`. Raises `TeethError`."""
         batch = next(batch for batch in self.batches if entry in batch)
-        name = hashlib.sha256(" ".join(other.backend for other in batch).encode()).hexdigest()[:16]
-        kept = self.folder / f"{name}.json"
-        with (self.folder / f"{name}.lock").open("w") as guard:
-            fcntl.flock(guard, fcntl.LOCK_EX)
+        while not self.run(batch, wait=False):
+            if not any(
+                self.run(other, wait=False) for other in self.batches if not self.kept(other).exists()
+            ):
+                self.run(batch, wait=True)
+        found = json.loads(self.kept(batch).read_text(encoding="utf-8"))
+        if isinstance(found, str):
+            raise teeth.TeethError(found)
+        results: list[dict[str, Any]] = found[entry.name]
+        return results
+
+    def run(self, batch: Batch, *, wait: bool) -> bool:
+        """Runs the batch unless its results, or why there are none, are kept already. False: another worker
+        is running it, and we do not `wait` for that."""
+        kept = self.kept(batch)
+        with kept.with_suffix(".lock").open("w") as guard:
+            try:
+                fcntl.flock(guard, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                return False
             if not kept.exists():
-                kept.write_text(json.dumps(teeth.run_batch(batch)), encoding="utf-8")
-        found: dict[str, list[dict[str, Any]]] = json.loads(kept.read_text(encoding="utf-8"))
-        return found[entry.name]
+                try:
+                    found: Any = teeth.run_batch(batch)
+                except teeth.TeethError as failure:
+                    found = str(failure)
+                kept.write_text(json.dumps(found), encoding="utf-8")
+        return True
+
+    def kept(self, batch: Batch) -> Path:
+        """Where the results of a batch are kept."""
+        name = hashlib.sha256(" ".join(entry.backend for entry in batch).encode()).hexdigest()[:16]
+        return self.folder / f"{name}.json"
 
 
 def shared_runs(entries: Sequence[teeth.Entry], temporary: pytest.TempPathFactory) -> SharedRuns:
