@@ -14,6 +14,7 @@ from lockproof.history.event import Event, EventKind, History
 
 VERSION = 1
 HARNESS = -1
+BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class HistoryWriter:
@@ -22,6 +23,9 @@ class HistoryWriter:
     Safe for use by many threads: a line's number and time are taken under one lock, so that the
     order of lines is the order of time. `redact` takes secrets out of what people wrote, the messages
     of errors and the remarks of notes; what checkers match is kept as it was.
+
+    The header tells `start`, the monotonic clock in nanoseconds at time 0, and `boot`, the machine's, so
+    that histories of several processes can be merged.
     """
 
     def __init__(
@@ -30,13 +34,13 @@ class HistoryWriter:
         path: Path | None = None,
         redact: Callable[[str], str] | None = None,
     ) -> None:
-        self.header = {"v": VERSION, "clock": "monotonic_ns", **header}
+        self._start = time.monotonic_ns()
+        self.header = {"v": VERSION, "clock": "monotonic_ns", "start": self._start, **_boot(), **header}
         self.path = path
         self._redact = redact
         self._events: list[Event] = []
         self._names: dict[int, str] = {}
         self._mutex = threading.Lock()
-        self._start = time.monotonic_ns()
         self._closed = False
         self._file = None
         if path is not None:
@@ -111,6 +115,14 @@ class HistoryWriter:
         if self._file is not None:
             self._file.write(json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n")
             self._file.flush()
+
+
+def _boot() -> Mapping[str, str]:
+    """Which run of which machine the monotonic clock belongs to, where the system tells."""
+    try:
+        return {"boot": BOOT.read_text(encoding="ascii").strip()}
+    except OSError:
+        return {}
 
 
 def _readable(
