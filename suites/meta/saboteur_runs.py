@@ -31,9 +31,8 @@ class SharedRuns:
         """The results of the tests that ran against `entry`. Raises `TeethError`."""
         batch = next(batch for batch in self.batches if entry in batch)
         while not self.run(batch, wait=False):
-            if not any(
-                self.run(other, wait=False) for other in self.batches if not self.kept(other).exists()
-            ):
+            undone = (other for other in self.batches if not self.kept(other).exists())
+            if not any(self.run(other, wait=False) for other in undone):
                 self.run(batch, wait=True)
         found = json.loads(self.kept(batch).read_text(encoding="utf-8"))
         if isinstance(found, str):
