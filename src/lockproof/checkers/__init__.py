@@ -1,18 +1,33 @@
 """Checkers: pure functions from a history to a verdict.
 
-`check_mutex` judges locks, `check_register` states; `check` is both. A violation is certain and
-carries its witness; what cannot be decided is `unknown`, never `valid`.
+`check_mutex` judges locks, `check_register` states, `check_workspaces` the set of workspaces; `check` is
+all of them, `check_stream` the same for a history that is not kept. A violation is certain and carries
+its witness; what cannot be decided is `unknown`, never `valid`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from lockproof.checkers.mutex import MutexMonitor, check_mutex
-from lockproof.checkers.register import check_register
+from lockproof.checkers.register import RegisterMonitor, check_register
 from lockproof.checkers.verdict import Verdict
-from lockproof.history import History
+from lockproof.checkers.workspaces import WorkspacesMonitor, check_workspaces
+from lockproof.history import History, HistoryStream
 from lockproof.spec.outcome import Unknown, Violation
 
-__all__ = ["Verdict", "check", "check_mutex", "check_register", "require_valid"]
+__all__ = [
+    "Verdict",
+    "check",
+    "check_mutex",
+    "check_register",
+    "check_stream",
+    "check_workspaces",
+    "require_valid",
+]
+
+Monitor = MutexMonitor | RegisterMonitor | WorkspacesMonitor
 
 
 def check(history: History, *, fencing: bool = False) -> Verdict:
@@ -20,10 +35,31 @@ def check(history: History, *, fencing: bool = False) -> Verdict:
 
     `fencing`: the backend claims `locking.fencing`; also taken from `capabilities` of the header.
     """
-    locks = MutexMonitor(fencing=fencing or "locking.fencing" in history.header.get("capabilities", ()))
-    for op in history.operations():
-        locks.add(op)
-    verdicts = (locks.verdict(history.closed), check_register(history))
+    monitors = _monitors(history.header, fencing)
+    for monitor in monitors:
+        for op in history.operations():
+            monitor.add(op)
+    return _worst([monitor.verdict(history.closed) for monitor in monitors])
+
+
+def check_stream(stream: HistoryStream, *, fencing: bool = False) -> Verdict:
+    """As `check`, of a history that is read meanwhile; in the memory of the monitors, not of the history.
+
+    Raises as `HistoryStream.events`.
+    """
+    monitors = _monitors(stream.header, fencing)
+    for op in stream.operations():
+        for monitor in monitors:
+            monitor.add(op)
+    return _worst([monitor.verdict(stream.closed) for monitor in monitors])
+
+
+def _monitors(header: Mapping[str, Any], fencing: bool) -> Sequence[Monitor]:
+    fencing = fencing or "locking.fencing" in header.get("capabilities", ())
+    return MutexMonitor(fencing=fencing), RegisterMonitor(), WorkspacesMonitor()
+
+
+def _worst(verdicts: Sequence[Verdict]) -> Verdict:
     for status in ("violated", "unknown"):
         for verdict in verdicts:
             if verdict.status == status:
