@@ -68,14 +68,16 @@ def rng(backend: Backend, request: pytest.FixtureRequest) -> random.Random:
 def history(backend: Backend, request: pytest.FixtureRequest) -> Iterator[HistoryWriter]:
     """The history of this test: every call of every client of its scopes."""
     test = request.node.nodeid
+    session = request.config.pluginmanager.getplugin("lockproof.session")
     header = {
         "test": test,
         "backend": backend.id,
+        "target": session.described[backend.id]["target"],
         "capabilities": sorted(backend.capabilities),
         "seed": backend.seed,
         "clients": backend.clients,
     }
-    redactor: Redactor = request.config.pluginmanager.getplugin("lockproof.session").redactor
+    redactor: Redactor = session.redactor
     with HistoryWriter(header, backend.histories / history_name(test), redactor.text) as writer:
         yield writer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import warnings
@@ -9,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lockproof.history import HistoryError, read_history
 from lockproof.report.build import build, schema
 from lockproof.report.events import EventError, EventLog, read_events
 from lockproof.report.folder import EVENTS, HISTORIES
@@ -29,7 +31,8 @@ __all__ = [
 
 
 def publish(events: Sequence[Mapping[str, Any]], folder: Path, shown: str) -> dict[str, Any]:
-    """Writes `report.json`, `junit.xml` and `report.md` into a run folder and returns the report.
+    """Writes `report.json`, `junit.xml`, `report.md` and a page beside the history of every failure into a
+    run folder, and returns the report.
 
     `shown` is how the texts name the folder. `report.md` is appended to the file that
     `$GITHUB_STEP_SUMMARY` names, where set.
@@ -47,7 +50,19 @@ def publish(events: Sequence[Mapping[str, Any]], folder: Path, shown: str) -> di
                 target.write(page)
         except OSError as failure:
             warnings.warn(f"GITHUB_STEP_SUMMARY cannot be written: {failure.strerror}", stacklevel=2)
+    _draw(report, folder / HISTORIES)
     return report
+
+
+def _draw(report: Mapping[str, Any], histories: Path) -> None:
+    """Writes the timeline of every failure that has a history, under the name that its card gives."""
+    failures = [r["failure"] for b in report["backends"] for r in b["results"] if r["failure"]]
+    recorded = [histories / failure["history"] for failure in failures if failure["history"]]
+    if recorded:
+        from lockproof.report.timeline import page  # most runs need no template engine
+    for path in recorded:
+        with contextlib.suppress(FileNotFoundError, HistoryError):  # a crash may have left no history
+            path.with_suffix(".html").write_text(page(read_history(path)), encoding="utf-8")
 
 
 def render(folder: Path) -> dict[str, Any]:

@@ -56,7 +56,8 @@ def card(
     lines += _block("at", [failure["where"]])
     lines += _block("history", failure["operations"])
     if failure["history"]:
-        lines += _block("file", [f"{folder}/histories/{failure['history']}"])
+        path = f"{folder}/histories/{failure['history']}"
+        lines += [*_block("file", [path]), *_block("timeline", [f"{path.removesuffix('.jsonl')}.html"])]
     return [*lines, *_block("repeat", [repeat(run, backend, result["id"])])]
 
 

@@ -111,11 +111,11 @@
       stroke(pen, ink, 1, [2, 3], () => (pen.moveTo(right, middle), pen.lineTo(far - 4, middle)));
       stroke(pen, ink, 1.5, [], () => (pen.moveTo(far - 9, middle - 4), pen.lineTo(far - 4, middle), pen.lineTo(far - 9, middle + 4)));
     }
-    const room = Math.floor((w - 6) / CHAR);
+    const from = Math.max(left, GUTTER), room = Math.floor((right - from - 6) / CHAR);
     if (room < 1) return;
     const text = room < op.f.length + 2 ? GLYPH[op.kind] : `${GLYPH[op.kind]} ${op.label}`.slice(0, room);
     pen.fillStyle = ink;
-    pen.fillText(text, left + 4, y + (op.kind === REFUSED ? 10.5 : 9.5));
+    pen.fillText(text, from + 4, y + (op.kind === REFUSED ? 10.5 : 9.5));
   }
   function stroke(pen, style, lineWidth, dash, path) {
     pen.strokeStyle = style;
