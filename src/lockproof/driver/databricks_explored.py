@@ -100,7 +100,9 @@ class LakebasePlace:
         return {"lock_schema": self.schema}
 
     def keep(self, run: str) -> None:
-        self.after = f'DELETE FROM "{self.schema}"."{Config.lock_table}"'
+        table = f'"{self.schema}"."{Config.lock_table}"'
+        if self.pool.has(table):
+            self.after = f"DELETE FROM {table}"
 
     def begin(self, run: str) -> None:
         return

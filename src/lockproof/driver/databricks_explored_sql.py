@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -18,6 +19,7 @@ Step = Callable[..., str | None]
 TOUCHED = "postgres"
 PLAIN = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
 """Statements that leave nothing behind in a session, unless they call a function of its state."""
+CLOSED = SimpleNamespace(transaction_status=TransactionStatus.UNKNOWN)
 LOST = "server closed the connection unexpectedly"
 """libpq's words for a connection that ends while an answer is awaited."""
 
@@ -62,6 +64,12 @@ class SessionPool:
         """Runs a statement that is no step, in a session of its own."""
         with self._administrator() as connection:
             connection.execute(statement.encode())
+
+    def has(self, table: str) -> bool:
+        """Whether there is a table of that quoted name."""
+        with self._administrator() as connection:
+            answer = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [table]).fetchone()
+        return answer is not None and bool(answer[0])
 
     def waits(self, connection: psycopg.Connection[Any]) -> bool:
         """Whether the server says that the session waits for another session."""
@@ -108,6 +116,11 @@ class SteppedSession:
     @property
     def closed(self) -> bool:
         return self._connection is None or self._connection.closed
+
+    @property
+    def info(self) -> Any:
+        """As psycopg's; of a closed session nothing is known but that."""
+        return CLOSED if self._connection is None else self._connection.info
 
     @property
     def real(self) -> psycopg.Connection[Any]:
