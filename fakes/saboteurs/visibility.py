@@ -175,6 +175,8 @@ class MeetingClient(MemoryClient):
 
     def put(self, workspace: str, data: bytes, *, lock_id: str | None = None) -> None:
         with self.store.mutex:
+            if lock_id is not None:
+                self.require_holder(workspace, lock_id)
             old = self.store.states.get(workspace)
             meets, self.store.writing = self.store.writing > 0, self.store.writing + 1
             self.store.arrived.clear()
@@ -283,8 +285,7 @@ class OneWriterClient(MeetingClient):
 
 @register.correct
 class OneWriter(BrokenDriver):
-    """A write beside another one is definitely refused, as by compare-and-swap; no lock is asked for."""
+    """A write beside another one is definitely refused, as by compare-and-swap."""
 
     client_type = OneWriterClient
     store_type = MeetingStore
-    lacks = frozenset({"locking.fencing"})

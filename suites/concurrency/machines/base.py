@@ -110,12 +110,13 @@ class Machine(RuleBasedStateMachine):
 
     def default_promises(self) -> None:
         """What the next look is about unless the rule says otherwise: the requirement that is violated
-        when the lock, the state, another workspace's state or the list has changed."""
+        when the lock, the state, another workspace's state or the list has changed. `unread` is a state that
+        the next rule shall find as it is, after a lost reply."""
         self.lock_promise = "LOCK-EXCL-001"
         self.state_promise = "STATE-READ-001"
         self.others_promise = "WS-ISO-001"
         self.list_promise = "WS-LIST-004"
-        self.unsure = False
+        self.unread: Place | None = None
 
     def act(self, function: Step, arguments: Mapping[str, Any]) -> None:
         """Applies one rule and looks at what it did; the first time also at what there is before."""
@@ -128,8 +129,7 @@ class Machine(RuleBasedStateMachine):
         try:
             place = function(self, **arguments)
             self.rules_taken[function.__name__] += not self.script.unserved
-            if not self.unsure:
-                self.look(self.places if place is None else [place])
+            self.look(self.places if place is None else [place])
         finally:
             self.script.unserved = before or self.script.unserved
 
@@ -159,6 +159,8 @@ class Machine(RuleBasedStateMachine):
         """Compares the backend with the model, through the eyes of a client that changes nothing."""
         if "states" in self.looks and self.can("state"):
             for place in self.places if "workspaces" in self.looks else changed:
+                if place is self.unread:
+                    continue
                 self.read(OBSERVER, place, self.state_promise if place in changed else self.others_promise)
         if "locks" in self.looks and self.can("locking"):
             for place in changed:
@@ -184,7 +186,10 @@ class Machine(RuleBasedStateMachine):
         self.state_promise = self.others_promise = "STATE-DUR-001"
         self.lock_promise = "LOCK-CRASH-001"
         for place in self.places:
-            if not self.can("locking.force-unlock") and any(grant.owner == ending for grant in place.grants):
+            orphans = [grant for grant in place.grants if grant.owner == ending]
+            for grant in orphans:
+                grant.orphan = True
+            if orphans and not self.can("locking.force-unlock"):
                 place.may_free()
 
     def teardown(self) -> None:

@@ -56,7 +56,6 @@ class LockRules(Machine):
         self.call(who, "lock", place, request, demand=Demand(), lost=True)
         place.requests[who] = grant
         place.may_take(grant)
-        self.unsure = True
         return place
 
     @step("locking", when=requested, where=PLACE, which=WHICH)
@@ -93,7 +92,8 @@ class LockRules(Machine):
         """A holder releases its lock."""
         place = self.pick(where, lambda p: any(grant.id is not None for grant in p.grants))
         grant = next(grant for grant in place.grants if grant.id is not None)
-        self.release(grant.owner, place, grant, "LOCK-REL-004", "LOCK-REL-001")
+        works, free_by = ("LOCK-FORCE-001",) * 2 if grant.orphan else ("LOCK-REL-004", "LOCK-REL-001")
+        self.release(grant.owner, place, grant, works, free_by)
         return place
 
     @step("locking", when=releasable, where=PLACE)
@@ -103,9 +103,8 @@ class LockRules(Machine):
         grant = next(grant for grant in place.grants if grant.id is not None)
         term = Term(grant.id, grant.id_term)
         self.call(grant.owner, "unlock", place, term, demand=Demand(), lost=True)
-        place.free_by = "LOCK-REL-001"
+        place.free_by = "LOCK-FORCE-001" if grant.orphan else "LOCK-REL-001"
         place.may_free()
-        self.unsure = True
         return place
 
     @step("locking.force-unlock", when=releasable, who=CLIENT, where=PLACE)
@@ -162,9 +161,10 @@ class LockRules(Machine):
         outcome = self.call(who, "lock", place, request, demand=demand, keep="id")
         if outcome.ok:
             if demand.works:
-                others = any(other.grants for other in self.places if other is not place)
                 self.script.count(
-                    "LOCK-REL-001" if place.released else "", "LOCK-SCOPE-001" if others else ""
+                    "LOCK-REL-001" if place.released else "",
+                    "LOCK-IDEM-003" if place.released and place.released[-1].again else "",
+                    "LOCK-SCOPE-001" if self.others_held(place) else "",
                 )
             self.granted(place, grant, outcome, strict=bool(demand.works))
         elif outcome.refused:
@@ -178,14 +178,33 @@ class LockRules(Machine):
     def diagnose_refusal(self, place: Place, error: DriverError) -> str:
         """Which requirement is violated when a free lock is refused: it is another workspace's lock, or it is
         not free, as the one that was released last can be released again; else what freed it last."""
-        grants = [grant for other in self.places if other is not place for grant in other.grants]
-        if error.holder is not None and any(grant.is_named_by(error.holder) for grant in grants):
+        if self.is_elsewhere(place, error.holder) or (not place.free_by and self.others_held(place)):
             return "LOCK-SCOPE-001"
-        if error.holder is None and grants and not place.free_by:
-            return "LOCK-SCOPE-001"
-        if place.free_by == "LOCK-FORCE-001" and not self.still_releases(place, place.released[-1].id):
+        if not place.released:
+            return place.free_by
+        last = place.released[-1]
+        held = self.still_releases(place, last.id)
+        if place.free_by == "LOCK-FORCE-001" and not held:
             return "LOCK-REL-001"
+        if last.again and held and self.is_granted(place):
+            return "LOCK-IDEM-003"
         return place.free_by
+
+    def others_held(self, place: Place) -> list[Grant]:
+        """The acquisitions of other workspaces."""
+        return [grant for other in self.places if other is not place for grant in other.grants]
+
+    def is_elsewhere(self, place: Place, holder: LockInfo | None) -> bool:
+        """Whether a refusal names the holder of another workspace."""
+        return holder is not None and any(grant.is_named_by(holder) for grant in self.others_held(place))
+
+    def is_granted(self, place: Place) -> bool:
+        """Whether the lock can be taken: asked when an example has failed, to tell why."""
+        try:
+            self.script.scope.client(SECOND_OPINION).lock(place.name, LockInfo.new(SECOND_OPINION))
+        except DriverError:
+            return False
+        return True
 
     def still_releases(self, place: Place, lock_id: str | None) -> bool:
         """Whether the lock can be released with that id: asked when an example has failed, to tell why."""
@@ -220,10 +239,11 @@ class LockRules(Machine):
         named, held = outcome.holder, place.holder
         who = named.Who if named is not None else "nobody"
         if strict and held is not None and held.id is not None:
+            right = named is not None and named.ID == held.id
             self.script.check(
                 f"{outcome.term}.holder and {outcome.term}.holder.ID == {held.id_term}",
-                named is not None and named.ID == held.id,
-                place.suspect or ("LOCK-IDEM-002" if held.told_again else "LOCK-HOLD-001"),
+                right,
+                "LOCK-HOLD-001" if right else self.diagnose_holder(place, named),
                 f"{held.owner} holds the lock, and the refusal names {who}",
             )
             self.compare(outcome, held)
@@ -238,11 +258,17 @@ class LockRules(Machine):
         place.refuse(named, outcome.term)
 
     def diagnose_holder(self, place: Place, named: LockInfo | None) -> str:
-        """Which requirement is violated when a former holder is named: the one that freed the lock, if its
-        id can still release it."""
-        if named is None or not any(grant.is_named_by(named) for grant in place.released):
+        """Which requirement is violated when a refusal names another than who holds the lock: that of its
+        name, unless who is named has the lock indeed."""
+        if named is None:
             return "LOCK-HOLD-001"
-        return place.free_by if self.still_releases(place, named.ID) else "LOCK-HOLD-001"
+        if self.is_elsewhere(place, named):
+            return "LOCK-SCOPE-001"
+        if place.holder is not None and place.holder.told_again and place.holder.info.Info == named.Info:
+            return "LOCK-IDEM-002"
+        if any(grant.is_named_by(named) for grant in place.released) and self.still_releases(place, named.ID):
+            return place.suspect or place.free_by
+        return "LOCK-HOLD-001"
 
     def compare(self, outcome: Outcome, held: Grant) -> None:
         """The holder that a refusal names is described as in its request."""
@@ -264,7 +290,7 @@ class LockRules(Machine):
         if outcome.ok and not certain:
             place.suspect = "LOCK-IDEM-001"  # it may have been the second release
         if outcome.ok and (certain or self.can("locking.release-nonce")):
-            place.free_up("LOCK-IDEM-003" if grant.again else free_by)
+            place.free_up(free_by)
         elif outcome.ok or outcome.unknown:
             place.free_by = free_by
             place.may_free()

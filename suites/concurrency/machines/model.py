@@ -18,8 +18,8 @@ class Grant:
     """One acquisition: the request `info` of the client `owner`, written `term` in a program.
 
     `id` is the lock's id, `None` while no reply has told it, and `id_term` how a program writes it.
-    `again` is whether the request was repeated, `told_again` whether only a repetition told the id, `forced`
-    whether somebody else released it.
+    `again` is whether the request was repeated, `told_again` whether only a repetition told the id, `orphan`
+    whether the process that asked has ended, `forced` whether somebody else released it.
     """
 
     owner: str
@@ -29,6 +29,7 @@ class Grant:
     id_term: str = ""
     again: bool = False
     told_again: bool = False
+    orphan: bool = False
     forced: bool = False
 
     def is_named_by(self, holder: LockInfo) -> bool:
@@ -47,7 +48,8 @@ class Place:
     `free_by` is the requirement that promises that a free lock can be taken; `by_name` says that the holder
     is known from a refusal alone, which chose between several; `suspect` is a requirement whose violation
     would show as a second holder; `rewritten` is the requirement that a write after a deletion is about.
-    `change` is the call that last changed the state and `writer` who made it; `contenders` are the clients
+    `unseen` is the requirement that the last change of the state is about, until it was read; `change` is the
+    call that last changed it and `writer` who made it; `contenders` are the clients
     that asked for the lock since it was last taken.
     """
 
@@ -61,6 +63,7 @@ class Place:
     by_name: bool = False
     suspect: str = ""
     rewritten: str = ""
+    unseen: str = ""
     change: str = ""
     writer: str = ""
     read: bool = False

@@ -48,8 +48,10 @@ class StateRules(Machine):
         place = self.place(where)
         data = self.next_state()
         self.call(who, "put", place, data, demand=Demand(), lost=True)
+        place.unseen = self.rewriting(place)
         self.may_be_stored(place, data.value, "put", who)
-        self.unsure = True
+        self.lock_promise = "LOCK-STATE-001"
+        self.unread = place
         return place
 
     @step("state", who=CLIENT, where=PLACE)
@@ -86,7 +88,9 @@ class StateRules(Machine):
         place.may_store(None, "delete", who)
         if place.listed is not False and place is not self.default:
             place.listed = None
-        self.unsure = True
+        place.unseen = "STATE-DEL-001"
+        self.lock_promise = "LOCK-STATE-001"
+        self.unread = place
         return place
 
     def next_state(self) -> Term:
@@ -126,6 +130,7 @@ class StateRules(Machine):
     def read(self, who: str, place: Place, promise: str) -> None:
         """A read shows what may be stored; whatever else it shows violates `promise`, or is diagnosed."""
         never = not place.change and place.states == [None]
+        promise = place.unseen or promise
         refusal = self.about(promise, never)
         demand = Demand(works="LOCK-READ-001" if place.grants and self.can("locking") else refusal)
         outcome = self.call(who, "get", place, demand=demand, keep="read")
@@ -149,7 +154,7 @@ class StateRules(Machine):
             place.rewritten = ""
         if place.change == "delete":
             self.script.count("STATE-DEL-001")
-        place.states = [data]
+        place.states, place.unseen = [data], ""
 
     def diagnose_read(self, who: str, place: Place, promise: str, never: bool) -> str:
         """Which requirement a wrong read violates: a new client that reads rightly shows that the state is
