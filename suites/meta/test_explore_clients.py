@@ -13,7 +13,7 @@ import pytest
 
 from lockproof.checkers import Verdict
 from lockproof.driver import DriverError, Locked, LockInfo, Snapshot
-from lockproof.driver.memory import MemoryClient, MemoryStore
+from lockproof.driver.memory import MemoryClient, MemoryScope, MemoryStore
 from lockproof.driver.recorder import RecordedClient
 from lockproof.driver.waiting import lock_with_backoff
 from lockproof.explore import (
@@ -126,6 +126,30 @@ def test_refusal_and_other_failures_end_a_client() -> None:
     assert defect.status == "unknown"
     assert defect.reason.startswith("client alice failed: KeyError: 'id' (")
     assert f"{__file__}:" in defect.reason
+
+
+def test_run_that_cannot_be_set_up_is_unknown() -> None:
+    """A subject that does not open or close, and a preparation that is refused, are told with their line."""
+
+    def refused(client: RecordedClient, shared: Shared) -> None:
+        client.lock("default", info("one"))
+        client.lock("default", info("two"))
+
+    prepared = explore(program({"alice": calls(1)}, prepare=refused), Bed(), Exhaustive(0))
+    assert prepared.status == "unknown"
+    assert prepared.reason.startswith("the run could not be prepared: Locked: locked: held by one (")
+
+    class Leaky(MemoryScope):
+        def __exit__(self, *raised: Any) -> None:
+            raise OSError("not empty")
+
+    class LeakyBed(Bed):
+        def open(self, run: int) -> MemoryScope:
+            return Leaky()
+
+    closed = explore(program({"alice": calls(1)}), LeakyBed(), Exhaustive(0))
+    assert closed.status == "unknown"
+    assert closed.reason.startswith("the run could not be closed: OSError: not empty (")
 
 
 # --- waiting for each other ---
@@ -327,6 +351,23 @@ def test_blocked_call_is_the_same_step_in_every_run() -> None:
     assert replay(blocked, bed, Schedule("p", "", "", tuple(inside))).status == "valid"
     too_soon = [*inside[:4], inside[6]]
     assert "is now not possible" in replay(blocked, bed, Schedule("p", "", "", tuple(too_soon))).reason
+
+
+def test_client_that_a_service_let_go_can_go_on_at_once() -> None:
+    """Right after the step that lets it go a blocked client is among those that may be next, every time."""
+    bed = Bed(Serviced, store=ServicedStore)
+    p = program({"alice": calls(2), "bob": calls(1)}, judge=Collector(order_of_calls))
+    at_once = [
+        Choice("alice", "get alice-0"),
+        Choice("alice", "ask"),
+        Choice("bob", "get bob-0"),
+        Choice("bob", "ask"),
+        Choice("alice", "first inside"),
+        Choice("alice", "second inside"),
+        Choice("bob", "ask, let go"),
+    ]
+    schedule = Schedule("p", "", "", tuple(at_once))
+    assert [replay(p, bed, schedule).reason for _ in range(20)] == ["seen"] * 20
 
 
 def test_clients_that_wait_for_each_other_in_a_service_are_a_deadlock() -> None:

@@ -11,7 +11,7 @@ from lockproof.driver.recorder import RecordedClient
 from lockproof.explore.calls import StepCaller
 from lockproof.explore.lane import Choice, Lane, Option
 from lockproof.explore.program import Program, Shared, Subject
-from lockproof.explore.scheduler import Ending, Run
+from lockproof.explore.scheduler import Ending, Run, described
 from lockproof.explore.strategies import Chooser
 from lockproof.explore.threads import Pool
 from lockproof.history import History, HistoryWriter
@@ -60,7 +60,7 @@ class Explorer:
         }
 
     def execute(self, chooser: Chooser) -> Outcome:
-        """One run as `chooser` decides it, in a fresh scope."""
+        """One run as `chooser` decides it, in a fresh scope; unknown when what surrounds it fails."""
         self._runs += 1
         writer = HistoryWriter(self._header)
         program, shared = self.program, Shared()
@@ -74,19 +74,28 @@ class Explorer:
             trace=chooser.trace,
             after_step=lambda: sizes.append(writer.size),
         )
-        with self.subject.open(self._runs) as scope:
+        stage, left, ending = "opened", [], Ending("unknown")
+        try:
+            with self.subject.open(self._runs) as scope:
 
-            def client(who: str) -> RecordedClient:
-                return RecordedClient(scope.client(who), who, writer, StepCaller(self._instrumented))
+                def client(who: str) -> RecordedClient:
+                    return RecordedClient(scope.client(who), who, writer, StepCaller(self._instrumented))
 
-            if program.prepare is not None:
-                program.prepare(client("prepare"), shared)
-            bodies: dict[str, Callable[[Lane], object]] = {
-                name: partial(_act, body, client(name), shared) for name, body in program.clients.items()
-            }
-            ending = run.go(self._pool, bodies)
-            run.unwind(self._pool)
-        left = run.leave(self._pool)
+                stage = "prepared"
+                if program.prepare is not None:
+                    program.prepare(client("prepare"), shared)
+                bodies: dict[str, Callable[[Lane], object]] = {
+                    name: partial(_act, body, client(name), shared) for name, body in program.clients.items()
+                }
+                try:
+                    ending = run.go(self._pool, bodies)
+                finally:
+                    run.unwind(self._pool)
+                stage = "closed"
+        except Exception as failure:  # noqa: BLE001 - told in the ending
+            ending = Ending("unknown", f"the run could not be {stage}: {described(failure)}")
+        finally:
+            left = run.leave(self._pool)
         history = writer.history()
         verdict = self._verdict(ending, history) if chooser.judged else UNJUDGED
         return Outcome(ending, tuple(run.trail), history, verdict, tuple(sizes), tuple(left))

@@ -100,8 +100,11 @@ class Run:
                 partial(pool.worker(index).start, partial(self._live, self.lanes[-1], body))
             )
         self._unstarted.reverse()
-        self._pass_on()
-        self._watch()
+        try:
+            self._guarded(self._pass_on)
+            self._watch()
+        finally:
+            self._finish(Ending("unknown", "interrupted"))
         assert self.ending is not None
         return self.ending
 
