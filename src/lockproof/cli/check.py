@@ -2,39 +2,100 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-VALID, VIOLATED, UNKNOWN = 0, 1, 2
+from lockproof.cli.histories import reading
+
+if TYPE_CHECKING:
+    from lockproof.checkers import Verdict
+    from lockproof.history import HistoryStream
+
+EXIT = {"valid": 0, "violated": 1, "unknown": 2}
+TOLD = 100_000  # operations up to which a history is read once more to tell what its witness shows
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-def check(files: tuple[Path, ...]) -> int:
+@click.argument("paths", metavar="FILES...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--merge", is_flag=True, help="Judge all files as one history: a file for each process.")
+@click.option("--fencing", is_flag=True, help="Hold the backend to locking.fencing, whatever it claimed.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: status, and each history's verdict.")
+def check(paths: tuple[Path, ...], merge: bool, fencing: bool, as_json: bool) -> int:
     """Judge recorded histories (*.jsonl) again, without the backend.
 
-    Exit code 0: all valid, 1: at least one violated, 2: otherwise at least one unknown.
+    A folder stands for all histories in it. Exit code 0: all valid, 1: at least one violated, 2: otherwise
+    at least one unknown, 4: a file that is no history.
     """
-    from lockproof.checkers import check as judge
-    from lockproof.history import HistoryError, read_history
-    from lockproof.report.operations import relevant
-
-    worst = VALID
-    for path in files:
-        try:
-            history = read_history(path)
-        except HistoryError as error:
-            raise click.UsageError(str(error)) from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise click.UsageError(
-                f"cannot read {path}: {getattr(error, 'strerror', None) or error}"
-            ) from None
-        found = judge(history)
-        click.echo(f"{path}: {found.status}: {found.headline}")
-        if found.status == "violated":
-            for line in relevant(history, found.witness):
+    files = list(_files(paths))
+    found: list[dict[str, Any]] = []
+    for group in [files] if merge else [[file] for file in files]:
+        judged = _judge(group, fencing)
+        found.append(judged)
+        if not as_json:
+            click.echo(f"{judged['path']}: {judged['status']}: {judged['headline']}")
+            for line in judged["operations"]:
                 click.echo(f"  {line}")
-        code = {"valid": VALID, "violated": VIOLATED, "unknown": UNKNOWN}[found.status]
-        worst = VIOLATED if VIOLATED in (worst, code) else max(worst, code)
-    return worst
+    worst = max((judged["status"] for judged in found), key=["valid", "unknown", "violated"].index)
+    if as_json:
+        click.echo(json.dumps({"status": worst, "histories": found}, ensure_ascii=False, indent=2))
+    return EXIT[worst]
+
+
+def _files(paths: Sequence[Path]) -> Iterator[Path]:
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        inside = sorted(path.rglob("*.jsonl"))
+        if not inside:
+            raise click.UsageError(f"{path}: a folder without histories (*.jsonl)")
+        yield from inside
+
+
+def _judge(files: Sequence[Path], fencing: bool) -> dict[str, Any]:
+    """One history, of one file or merged, as `--json` shows it."""
+    from lockproof.checkers import check_stream
+    from lockproof.history import merge_histories, stream_history
+
+    def opened() -> HistoryStream:
+        return stream_history(files[0]) if len(files) == 1 else merge_histories(files)
+
+    with reading(*files):
+        stream = opened()
+        verdict = check_stream(stream, fencing=fencing)
+        headline, lines = _told(opened, verdict, stream.counted)
+    fenced = fencing or "locking.fencing" in stream.header.get("capabilities", ())
+    return {
+        "path": " + ".join(map(str, files)),
+        "status": verdict.status,
+        "headline": headline,
+        "anomaly": verdict.details.get("anomaly"),
+        "workspace": verdict.details.get("workspace"),
+        "witness": list(verdict.witness),
+        "operations": lines,
+        "counted": stream.counted,
+        "checked": ["locks", *(["fencing"] if fenced else []), "states", "workspaces"],
+    }
+
+
+def _told(opened: Callable[[], HistoryStream], verdict: Verdict, counted: int) -> tuple[str, list[str]]:
+    """The headline and the operations of the witness in words; read once more, since none was kept."""
+    from lockproof.history import History
+    from lockproof.report import operations as report
+
+    if not verdict.witness:
+        return verdict.headline, []
+    stream = opened()
+    if counted <= TOLD:
+        history = History(stream.header, tuple(stream.events()), stream.closed, stream.names)
+        return report.headline(history, verdict), report.relevant(history, verdict.witness)
+    wanted = set(verdict.witness)
+    witness = [op for op in stream.operations() if op.i in wanted or op.end in wanted]
+    telling = report.Telling(witness, stream.names)
+    return telling.sentence(verdict.headline), [
+        telling.line(op) for op in sorted(witness, key=lambda op: op.i)
+    ]

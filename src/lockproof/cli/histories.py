@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -11,12 +13,20 @@ from lockproof.history import History, HistoryError, read_history
 
 def read(path: Path) -> History:
     """The history in `path`. Raises `click.UsageError` for what cannot be read or is none."""
-    try:
+    with reading(path):
         return read_history(path)
+
+
+@contextmanager
+def reading(*paths: Path) -> Iterator[None]:
+    """Where histories are read: raises `click.UsageError` for a file that cannot be read or is none."""
+    try:
+        yield
     except HistoryError as error:
         raise click.UsageError(str(error)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise click.UsageError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    except OSError as error:
+        name = error.filename or " + ".join(map(str, paths))
+        raise click.UsageError(f"cannot read {name}: {error.strerror or error}") from None
 
 
 def write(path: Path, text: str, *, but_not: Path) -> None:

@@ -24,7 +24,8 @@ class HistoryError(ValueError):
 class HistoryStream:
     """A history as it is read: a header, then its events or its operations, once.
 
-    `closed` (whether the footer was reached) and `names` (of processes) are complete when all was read.
+    `closed` (whether the footer was reached), `names` (of processes) and `counted` (operations given) are
+    complete when all was read.
     Memory: the calls in flight, and the names.
     """
 
@@ -32,6 +33,7 @@ class HistoryStream:
         self.header = header
         self.names: dict[int, str] = {}
         self.closed = False
+        self.counted = 0
         self._source = source
 
     def events(self) -> Iterator[Event]:
@@ -43,7 +45,9 @@ class HistoryStream:
 
     def operations(self) -> Iterator[Operation]:
         """Each operation as soon as its outcome was read, those without one last; raises as `events`."""
-        return pair(self.events())
+        for op in pair(self.events()):
+            self.counted += 1
+            yield op
 
 
 def stream_history(path: Path) -> HistoryStream:
