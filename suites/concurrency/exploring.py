@@ -33,9 +33,9 @@ PREEMPTIONS = 2
 LARGE = 3
 """From so many clients on schedules are drawn: two preemptions would be too many schedules to run all."""
 SCHEDULES = 400
-SECONDS = 1.2
+SECONDS = 0.6
 """What one program may take before the tier `full`, which runs every schedule within the bound."""
-PATIENT = (1, 5, 25)
+PATIENT = (1, 10, 50)
 """So many times as long, when no schedule came to the point: a machine may be slow."""
 FULL_SCHEDULES = 20_000
 FULL_SECONDS = 900.0

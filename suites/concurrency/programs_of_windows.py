@@ -21,9 +21,9 @@ from lockproof.suites.concurrency.programs import (
     lock_was_refused,
     named_state,
     struck,
+    take,
     write_once,
 )
-from lockproof.suites.locks.asking import take
 from lockproof.suites.locks.racing import counted
 
 # --- what is seen ---

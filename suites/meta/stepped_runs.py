@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from lockproof.driver.databricks import DatabricksDriver
-from lockproof.driver.databricks_explored import DatabricksSubject
+from lockproof.driver.databricks_explored import DatabricksSubject, explored
 from lockproof.driver.recorder import RecordedClient
 from lockproof.explore import Program, Shared
 from lockproof.explore.execution import Explorer, Outcome
 from lockproof.explore.happens_before import Trace
-from lockproof.explore.scheduler import Option, Run
+from lockproof.explore.lane import Option
+from lockproof.explore.scheduler import Run
 from lockproof.explore.threads import Pool
 from lockproof.history import Operation
 from lockproof.provision.postgres import PostgresServer
@@ -83,5 +84,5 @@ def explored_on(
     """The explored backend of one variant, whose locks are kept on `server` where it uses one."""
     with kind.provision({"postgres_dsn": server.dsn}) as provisioned:
         driver = kind({**provisioned, "variant": variant})
-        with driver.explored(**options) as subject:
+        with explored(driver, **options) as subject:
             yield subject

@@ -1,0 +1,160 @@
+"""The suite of schedules: what it fails, what it leaves behind, and how that is replayed."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from lockproof.driver.http import HttpDriver
+from lockproof.plugin.collect import declared_tests
+from lockproof.suites.concurrency import programs, programs_of_windows
+from lockproof.suites.meta.runs import Run, run_here
+
+pytest_plugins = ["pytester"]
+
+LATE = "py:lockproof.fakes.saboteurs.writes_in_flight:WritesAfterItLooked.driver"
+TEST = "test_stale_write_in_flight"
+DRIVERS = '''
+from lockproof.driver import DriverError
+from lockproof.driver.memory import MemoryClient, MemoryDriver, MemoryScope
+
+
+class Unwilling(MemoryClient):
+    """Locks nothing, and says that it cannot."""
+
+    def lock(self, workspace, info):
+        raise DriverError("unavailable", True, "not today")
+
+
+class Scope(MemoryScope):
+    def client(self, who):
+        return Unwilling(self.store, who)
+
+
+class Driver(MemoryDriver):
+    def capabilities(self):
+        return super().capabilities() - {"in-process"}
+
+    def open_scope(self, name, links=None, *, attach=False):
+        return Scope()
+'''
+
+
+def run_program(pytester: pytest.Pytester, program: str, backend: str) -> Run:
+    return run_here(pytester, f"suites/concurrency/test_schedules.py::test_{program}", backend=backend)
+
+
+def saved(run: Run) -> str:
+    """The schedule that the run has left."""
+    return (run.folder / "schedules" / "stale_write_in_flight.json").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def failed(pytester: pytest.Pytester) -> Run:
+    """A run that has failed and left a schedule."""
+    return run_program(pytester, "stale_write_in_flight", LATE)
+
+
+def test_every_program_has_a_test_of_its_name() -> None:
+    """A schedule names its program; that leads to the test that replays it."""
+    tests = [t.name for t in declared_tests() if t.file == "suites/concurrency/test_schedules.py"]
+    explored = [*programs.PROGRAMS, *programs_of_windows.PROGRAMS]
+    assert sorted(tests) == sorted(f"test_{program.name}" for program in explored)
+    assert len({program.sentence for program in explored}) == len(explored) >= 12
+
+
+def test_failure_shows_the_shrunk_schedule_and_how_to_replay_it(failed: Run) -> None:
+    """The card holds headline, command and table; schedule and history are in the run folder."""
+    result = failed.result(TEST)
+    assert result["status"] == "fail"
+    schedule = json.loads((failed.folder / "schedules" / "stale_write_in_flight.json").read_text())
+    assert (schedule["program"], schedule["switches"], schedule["minimal"]) == (
+        "stale_write_in_flight",
+        3,
+        True,
+    )
+    observed = result["failure"]["observed"]
+    assert f"replay: pytest --backend={LATE} --backend-schedule={failed.folder.name}/schedules/" in observed
+    assert "8  write the state" in observed
+    assert any("bob get default" in line for line in result["failure"]["operations"])
+    recorded = (failed.folder / "histories" / result["failure"]["history"]).read_text().splitlines()
+    assert sum('"e":"invoke"' in line for line in recorded) == 6
+
+
+def test_schedule_is_replayed_alone(failed: Run, pytester: pytest.Pytester) -> None:
+    """The command of the card runs the one test, on the one schedule, and fails as before."""
+    kept = pytester.path / "kept.json"
+    kept.write_text(
+        (failed.folder / "schedules" / "stale_write_in_flight.json").read_text(), encoding="utf-8"
+    )
+    again = run_here(pytester, "--backend-schedule=kept.json", backend=LATE)
+    assert (again.code, again.statuses()) == (1, {TEST: "fail"})
+    assert "only one schedule was replayed" in again.report["backends"][0]["verdict"]["reasons"]
+    assert json.loads(saved(again))["steps"] == json.loads(kept.read_text(encoding="utf-8"))["steps"]
+
+
+def test_schedule_of_another_backend_is_unknown(failed: Run, pytester: pytest.Pytester) -> None:
+    """A backend whose steps are others cannot repeat the schedule: that is no verdict on it."""
+    kept = pytester.path / "kept.json"
+    kept.write_text(
+        (failed.folder / "schedules" / "stale_write_in_flight.json").read_text(), encoding="utf-8"
+    )
+    other = run_here(pytester, "--backend-schedule=kept.json")
+    assert (other.code, other.statuses()) == (1, {TEST: "unknown"})
+    assert "step 7 was 'write the state' of bob" in other.result(TEST)["reason"]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        ("[]", "not a lockproof schedule of version 1"),
+        (
+            '{"lockproof schedule": 1, "program": "tea_time", "subject": "", "strategy": "", "finding": "", '
+            '"minimal": false, "switches": 0, "steps": []}',
+            "no test explores a program 'tea_time'; known: lock_against_lock, ",
+        ),
+    ],
+)
+def test_bad_schedule_is_one_clear_line(pytester: pytest.Pytester, text: str | None, complaint: str) -> None:
+    """A file that is no schedule of ours is a usage error that names it and what is wrong."""
+    if text is not None:
+        pytester.path.joinpath("bad.json").write_text(text, encoding="utf-8")
+    run = run_here(pytester, "--backend-schedule=bad.json")
+    assert run.code == 4
+    lines = [line for line in run.lines if line.startswith("ERROR: ")]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"ERROR: --backend-schedule {pytester.path / 'bad.json'}: ")
+    assert complaint in lines[0]
+    assert "Traceback" not in run.output
+
+
+def test_exploration_that_never_met_the_point_is_unknown(pytester: pytest.Pytester) -> None:
+    """Where no client was ever refused a held lock, nothing was shown about exclusion."""
+    pytester.makepyfile(drivers=DRIVERS)
+    run = run_program(pytester, "lock_unlock_lock", "py:drivers:Driver")
+    result = run.result("test_lock_unlock_lock")
+    assert result["status"] == "unknown"
+    assert re.fullmatch(r"none of \d schedules came to a refused lock", result["reason"])
+
+
+def test_py_driver_is_explored_though_it_does_not_say_so(pytester: pytest.Pytester) -> None:
+    """A `py:` driver's clients are in this process by nature; a server's are not."""
+    pytester.makepyfile(drivers=DRIVERS)
+    run = run_program(pytester, "lock_unlock_lock", "py:drivers:Driver")
+    assert "in-process" in run.report["backends"][0]["capabilities"]["declared"]
+    assert "in-process" not in HttpDriver({"address": "http://127.0.0.1:9"}).capabilities()
+
+
+def test_what_was_explored_stands_in_the_history(pytester: pytest.Pytester) -> None:
+    """A test that passes leaves how many schedules it ran, and whether these were all."""
+    run = run_program(pytester, "lock_against_lock", "memory")
+    assert run.statuses() == {"test_lock_against_lock": "pass"}
+    (path,) = Path(run.folder / "histories").glob("*lock_against_lock*.jsonl")
+    notes = [json.loads(line) for line in path.read_text().splitlines() if '"explored"' in line]
+    (explored,) = [note["in"] for note in notes]
+    assert (explored["program"], explored["complete"]) == ("lock_against_lock", True)
+    assert explored["schedules"] >= 6
