@@ -31,8 +31,8 @@ __all__ = [
 
 
 def publish(events: Sequence[Mapping[str, Any]], folder: Path, shown: str) -> dict[str, Any]:
-    """Writes `report.json`, `junit.xml`, `report.md` and a page beside the history of every failure into a
-    run folder, and returns the report.
+    """Writes `report.json`, `junit.xml`, `report.md` and, beside the history of every failure, its page and
+    its program into a run folder, and returns the report.
 
     `shown` is how the texts name the folder. `report.md` is appended to the file that
     `$GITHUB_STEP_SUMMARY` names, where set.
@@ -55,12 +55,16 @@ def publish(events: Sequence[Mapping[str, Any]], folder: Path, shown: str) -> di
 
 
 def _draw(report: Mapping[str, Any], histories: Path) -> None:
-    """Writes the timeline of every failure that has a history, under the name that its card gives."""
+    """Writes the timeline and the program of every failure that has a history, under the names that its
+    card gives."""
     failures = [r["failure"] for b in report["backends"] for r in b["results"] if r["failure"]]
-    recorded = [histories / failure["history"] for failure in failures if failure["history"]]
+    recorded = [failure for failure in failures if failure["history"]]
     if recorded:
         from lockproof.report.timeline import page  # most runs need no template engine
-    for path in recorded:
+    for failure in recorded:
+        path = histories / failure["history"]
+        if failure["program"]:
+            path.with_suffix(".py").write_text(failure["program"], encoding="utf-8")
         with contextlib.suppress(FileNotFoundError, HistoryError):  # a crash may have left no history
             path.with_suffix(".html").write_text(page(read_history(path)), encoding="utf-8")
 

@@ -58,6 +58,7 @@ def card(
     if failure["history"]:
         path = f"{folder}/histories/{failure['history']}"
         lines += [*_block("file", [path]), *_block("timeline", [f"{path.removesuffix('.jsonl')}.html"])]
+        lines += _block("program", [f"{path.removesuffix('.jsonl')}.py"] if failure["program"] else [])
     return [*lines, *_block("repeat", [repeat(run, backend, result["id"])])]
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from lockproof.driver import Capabilities
+from lockproof.driver.databricks_bed import TestBed
 from lockproof.driver.memory import DEFAULT
 from lockproof.driver.recorder import RecordedScope
 from lockproof.suites.concurrency.machines.model import Place
@@ -21,6 +22,7 @@ from lockproof.suites.concurrency.machines.script import Demand, Found, Outcome,
 CLIENTS = ("alice", "bob", "carol")
 OBSERVER = "olga"
 SECOND_OPINION = "oscar"
+CLOCK_STEP = 300  # seconds: more than a lease lasts, less than an address of the storage is good for
 CLIENT = st.sampled_from(CLIENTS)
 PLACE = st.sampled_from((0, 1, 2))
 WHICH = st.sampled_from((0, 1, 2))
@@ -29,10 +31,11 @@ Step = Callable[..., Place | None]
 
 
 class Grounds(Protocol):
-    """Where examples happen: one backend, and what is counted of all examples on it."""
+    """Where examples happen: one backend, its test bed where it has one, and what is counted of all."""
 
     capabilities: Capabilities
     tally: Tally
+    bed: TestBed | None
 
     def enter(self, stack: ExitStack) -> tuple[RecordedScope, Sequence[str], bool]:
         """A scope for one example, the names of workspaces that nobody has used in it, and whether it is
@@ -176,6 +179,13 @@ class Machine(RuleBasedStateMachine):
 
     def list(self, who: str) -> None:
         raise AssertionError("a machine that looks at workspaces has WorkspaceRules")
+
+    @step("test-bed", "databricks")
+    def advance_the_clock(self) -> None:
+        """The service's clock moves on: no lock and no state ends by age."""
+        if self.ground.bed is not None:
+            self.ground.bed.control.advance_clock(CLOCK_STEP)
+            self.script.remark(f"the service's clock moves on by {CLOCK_STEP} s")
 
     @step(when=lambda machine: bool(machine.script.clients.keys() - {OBSERVER}), who=CLIENT)
     def crash(self, who: str) -> None:

@@ -148,6 +148,20 @@ class LockRules(Machine):
             place.may_free()
         return place
 
+    @step("test-bed", "databricks", "locking")
+    def the_lock_store_loses_a_reply(self) -> None:
+        """The next change of the lock table takes effect and is not answered; the backend finds out."""
+        if self.ground.bed is not None:
+            self.ground.bed.locks.lose_change()
+            self.script.remark("the next change of the lock table will not be answered")
+
+    @step("test-bed", "databricks", "locking.expiring-login")
+    def logins_expire(self) -> None:
+        """Every token for the lock store expires; who logs in later needs another."""
+        if self.ground.bed is not None:
+            self.ground.bed.control.call("lakebase_expire_tokens")
+            self.script.remark("every token for the lock store expires")
+
     def ask(self, who: str, place: Place) -> None:
         """A new request for the lock."""
         request = self.script.request(who)
@@ -321,6 +335,8 @@ class LockMachine(LockRules):
         ("unlock", {"where": 0}),
         ("lock", {"who": "alice", "where": 0}),
         ("lock", {"who": "bob", "where": 0}),
+        ("advance_the_clock", {}),
+        ("logins_expire", {}),
         ("lock_again", {"where": 0, "which": 0}),
         ("unlock_a_wrong_id", {"who": "bob", "where": 0}),
         ("crash", {"who": "bob"}),
@@ -332,6 +348,7 @@ class LockMachine(LockRules):
         ("force_unlock", {"who": "carol", "where": 0}),
         ("lock", {"who": "carol", "where": 0}),
         ("unlock_an_old_id", {"where": 0, "which": 0}),
+        ("the_lock_store_loses_a_reply", {}),
         ("lock", {"who": "alice", "where": 1}),
         ("unlock_and_lose_the_reply", {"where": 0}),
         ("lock", {"who": "bob", "where": 0}),

@@ -41,9 +41,9 @@ class Profile:
 
 
 PROFILES: Mapping[tuple[Target, bool], Profile] = {
-    ("local", False): Profile(40, 16),
+    ("local", False): Profile(50, 16),
     ("local", True): Profile(200, 30),
-    ("fake", False): Profile(6, 10, fresh=False),
+    ("fake", False): Profile(5, 8, fresh=False),
     ("fake", True): Profile(40, 20, fresh=False),
     ("real", False): Profile(4, 10, shrink=False, fresh=False),
     ("real", True): Profile(10, 12, shrink=False, fresh=False),
@@ -226,6 +226,7 @@ class Ground:
         self.numbers = itertools.count(1)
         self.stack = ExitStack()
         self.shared: KeptScope | None = None
+        self.bed: TestBed | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -250,7 +251,9 @@ class Ground:
         fresh = self.fresh or self.shared is None
         if not self.fresh:
             if self.shared is None:
-                self.shared = KeptScope(self.stack.enter_context(scope), self.capabilities)
+                opened = self.stack.enter_context(scope)
+                self.bed = bed_behind(opened, self.capabilities)
+                self.shared = KeptScope(opened, self.bed)
             scope = self.shared
         names = [DEFAULT, "team", "team-b"] if fresh else [f"e{number}{end}" for end in ("", "-b", "-c")]
         if "workspaces" not in self.capabilities:
@@ -270,9 +273,9 @@ class KeptScope:
     """A scope that stays open from example to example, and its clients with it: whom an example has not
     ended is given to the next one that asks for its name."""
 
-    def __init__(self, scope: Scope, capabilities: Capabilities) -> None:
+    def __init__(self, scope: Scope, bed: TestBed | None) -> None:
         self.scope = scope
-        self.capabilities = capabilities
+        self.bed = bed
         self.idle: dict[str, Client] = {}
         self.busy: list[KeptClient] = []
 
@@ -283,7 +286,7 @@ class KeptScope:
 
     def make(self, who: str) -> Client:
         """A client whose waiting takes no time, where there is a test bed of ours."""
-        bed = bed_behind(self.scope, self.capabilities)
+        bed = self.bed
         return self.scope.client(who) if bed is None else bed.client(who, clock=SkippingClock())
 
     def end_example(self) -> None:

@@ -16,6 +16,7 @@ from lockproof.driver import DriverError, LockInfo
 from lockproof.driver.recorder import RecordedClient, RecordedScope
 from lockproof.history import HistoryWriter
 from lockproof.history.lines import lines
+from lockproof.history.writer import HARNESS
 from lockproof.spec.outcome import Violation
 
 UNSERVED = frozenset({"unauthorized", "throttled", "unavailable", "timeout"})
@@ -194,6 +195,11 @@ class Script:
         if not true:
             self.violated(requirement, sentence)
         self.count(requirement)
+
+    def remark(self, text: str) -> None:
+        """Notes in program and history what no client did."""
+        self.program.append(f"# {text}")
+        self.scope.history.append(HARNESS, "fault", "steered", given={"text": text})
 
     def count(self, *requirements: str) -> None:
         """Demands of these requirements were met."""

@@ -93,6 +93,14 @@ class StateRules(Machine):
         self.unread = place
         return place
 
+    @step("test-bed", "databricks", "state")
+    def the_storage_loses_a_reply(self) -> None:
+        """The next write of a state takes effect and is not answered; the backend finds out."""
+        if self.ground.bed is not None:
+            bed = self.ground.bed
+            bed.control.add_fault(method="PUT", path=bed.files, when="after", drop=True)
+            self.script.remark("the next write of a state will not be answered")
+
     def next_state(self) -> Term:
         """A state that was never written."""
         self.serial += 1
@@ -214,7 +222,9 @@ class StateMachine(StateRules):
     tour = (
         ("get", {"who": "alice", "where": 0}),
         ("put", {"who": "alice", "where": 0}),
+        ("advance_the_clock", {}),
         ("get", {"who": "alice", "where": 0}),
+        ("the_storage_loses_a_reply", {}),
         ("get", {"who": "bob", "where": 0}),
         ("put", {"who": "bob", "where": 0}),
         ("get", {"who": "alice", "where": 0}),

@@ -106,6 +106,8 @@ class WorkspaceMachine(WorkspaceRules, StateRules):
     tour = (
         ("list_workspaces", {"who": "alice"}),
         ("put", {"who": "alice", "where": 1}),
+        ("advance_the_clock", {}),
+        ("the_storage_loses_a_reply", {}),
         ("put", {"who": "bob", "where": 2}),
         ("put", {"who": "alice", "where": 0}),
         ("get", {"who": "carol", "where": 1}),
