@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -370,25 +370,42 @@ def test_client_that_a_service_let_go_can_go_on_at_once() -> None:
     assert [replay(p, bed, schedule).reason for _ in range(20)] == ["seen"] * 20
 
 
-def test_clients_that_wait_for_each_other_in_a_service_are_a_deadlock() -> None:
+class Crosswise(MemoryClient):
+    """A client whose `get` takes its own service's lock and then the other client's."""
+
+    store: CrosswiseStore
+
+    def get(self, workspace: str) -> Snapshot | None:
+        own, other = (self.store.services[who] for who in sorted(self.store.services, key=self.who.__ne__))
+        with own.held_by(self.who):
+            checkpoint("holds one")
+            with other.held_by(self.who):
+                checkpoint("holds both")
+        return None
+
+
+class CrosswiseStore(MemoryStore):
+    """A store with two services."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.services = {"alice": Service(), "bob": Service()}
+
+
+@pytest.mark.parametrize("status", ["unknown", "violated"])
+def test_clients_that_wait_for_each_other_in_a_service_are_a_deadlock(status: Any) -> None:
     """Two clients that take two of a service's locks crosswise: nobody can go on, and the explorer can."""
-    services = {"alice": Service(), "bob": Service()}
-
-    class Crosswise(MemoryClient):
-        def get(self, workspace: str) -> Snapshot | None:
-            other = {"alice": "bob", "bob": "alice"}[self.who]
-            with services[self.who].held_by(self.who):
-                checkpoint("holds one")
-                with services[other].held_by(self.who):
-                    checkpoint("holds both")
-            return None
-
-    p = program({"alice": calls(1), "bob": calls(1)})
-    found = explore(p, Bed(Crosswise), Exhaustive(1), patience=SHORT)
-    assert found.status == "unknown"
+    bed = Bed(Crosswise, store=CrosswiseStore)
+    p = program({"alice": calls(1), "bob": calls(1)}, deadlock=status)
+    found = explore(p, bed, Exhaustive(1), patience=SHORT, shrinking=0)
+    assert found.status == status
     assert found.reason == "nobody can go on: alice in 'holds one', bob in 'holds one'"
-    for service in services.values():  # the way out for the two that were left behind
-        service.mutex.release()
+    assert found.schedule is not None
+    assert found.schedule.finding == "deadlock"
+    for scope in bed.scopes:  # the way out for those that were left behind
+        for service in cast(CrosswiseStore, scope.store).services.values():
+            if service.mutex.locked():
+                service.mutex.release()
 
 
 # --- asleep ---
