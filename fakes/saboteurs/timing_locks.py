@@ -7,9 +7,11 @@ as narrow as in the field.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lockproof.driver.api import LockInfo, Snapshot
 from lockproof.driver.errors import Locked
-from lockproof.driver.memory import MemoryStore
+from lockproof.driver.memory import DEFAULT, MemoryStore
 from lockproof.explore import LOST_REPLY, checkpoint
 from lockproof.fakes.saboteurs.broken import Register, SteppedClient
 from lockproof.fakes.saboteurs.lock_groups import INTERLEAVED
@@ -93,6 +95,9 @@ class LaysAnEmptyState(SteppedClient):
     def get(self, workspace: str) -> Snapshot | None:
         snapshot = super().get(workspace)
         return snapshot if snapshot is not None and snapshot.data else None
+
+    def workspaces(self) -> Sequence[str]:
+        return [name for name in super().workspaces() if name == DEFAULT or self.store.states.get(name)]
 
 
 class RetryingClient(SteppedClient):

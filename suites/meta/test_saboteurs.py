@@ -12,7 +12,10 @@ from lockproof import teeth
 from lockproof.fakes.saboteurs import catalogue
 from lockproof.fakes.saboteurs.catalogue import Saboteur, saboteurs
 from lockproof.suites.meta.saboteur_runs import SharedRuns, shared_runs
+from lockproof.teeth.bites import catches
+from lockproof.teeth.schedules import kill, programs_of
 
+TIMING = [saboteur for saboteur in saboteurs() if saboteur.timing]
 NO_LOCK = Saboteur("no-lock", "LOCK-EXCL-001", "Grants all.", "py:any:thing", ("locks",), ("LOCK-ERR-001",))
 
 
@@ -36,6 +39,19 @@ def test_saboteur_is_caught_for_the_requirement_that_it_breaks(saboteur: Saboteu
     bite = teeth.bite(saboteur, runs.of(saboteur))
     assert bite.test, f"no test of {saboteur.breaks} fails: {saboteur.story}"
     assert bite.strays == (), "tests fail that cite only requirements which this saboteur keeps"
+
+
+@pytest.mark.parametrize("saboteur", TIMING, ids=lambda saboteur: saboteur.name)
+def test_saboteur_of_timing_is_killed_by_a_schedule_that_replays(
+    saboteur: Saboteur, runs: SharedRuns
+) -> None:
+    """A program of a test that caught it finds the bug again, in a schedule that fails again when it is
+    loaded; the first schedules, of one client after the other, do not."""
+    tests = [result["test"] for result in catches(saboteur, runs.of(saboteur))]
+    killed = kill(saboteur, programs_of(tests))
+    assert killed is not None, f"no program of {tests} finds it: {saboteur.story}"
+    assert killed.replays, killed
+    assert killed.schedules > 2, "this needs no interleaving"
 
 
 def test_every_must_has_a_saboteur() -> None:
