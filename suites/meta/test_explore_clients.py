@@ -245,6 +245,8 @@ def test_run_without_end_is_unknown() -> None:
     found = explore(program({"alice": polls, "bob": calls(1)}), Bed(), Exhaustive(0))
     assert found.status == "unknown"
     assert found.reason == "the run went on for more than 2000 steps"
+    assert found.schedule is not None
+    assert len(found.schedule.choices) == 2000
 
 
 def test_threads_are_used_again_and_end_with_the_exploration() -> None:
