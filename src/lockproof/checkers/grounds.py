@@ -28,29 +28,48 @@ Kept = dict[int, Operation]
 """Operations of a cut by the event number of their call."""
 
 
-class Grounds:
-    """What operations rest on, for one workspace and the lists that show or lack it."""
+class _Space:
+    """The operations of one workspace that others rest on."""
 
-    def __init__(self, operations: Sequence[Operation], workspace: str | None) -> None:
-        self.workspace = workspace
+    def __init__(self, operations: Sequence[Operation]) -> None:
         self.requests = Requests(operations)
-        self._releases: dict[Key, list[Operation]] = defaultdict(list)
-        self._writes: dict[str, list[Operation]] = defaultdict(list)
-        self._makers: list[Operation] = []
-        self._removers: list[Operation] = []
+        self.releases: dict[Key, list[Operation]] = defaultdict(list)
+        self.writes: dict[str, list[Operation]] = defaultdict(list)
+        self.makers: list[Operation] = []
+        self.removers: list[Operation] = []
         for op in operations:
             if op.f == "put":
-                self._writes[str(op.given.get("value"))].append(op)
+                self.writes[str(op.given.get("value"))].append(op)
             if op.kind == "fail":
                 continue
             if op.f in MAKERS:
-                self._makers.append(op)
+                self.makers.append(op)
             elif op.f in REMOVERS:
-                self._removers.append(op)
+                self.removers.append(op)
             elif op.f == "unlock":
                 key = self.requests.by_id(op.given.get("lock_id"), op.i)
                 if key is not None:
-                    self._releases[key].append(op)
+                    self.releases[key].append(op)
+
+    def may_hold(self, request: Operation, refusal: Operation) -> bool:
+        """Whether `request` may have held the lock while `refusal` ran."""
+        released = (r.end for r in self.releases.get(key_of(request), ()) if r.kind == "ok")
+        return request.i < refusal.end and not min(released, default=math.inf) < refusal.i
+
+
+class Grounds:
+    """What `operations` rest on, for a violation in `workspace`.
+
+    A list of workspaces tells of others too. Of each of those one operation is enough that makes it so.
+    """
+
+    def __init__(self, operations: Sequence[Operation], workspace: str | None) -> None:
+        self.workspace = workspace
+        by_workspace: dict[str | None, list[Operation]] = defaultdict(list)
+        for op in operations:
+            by_workspace[op.ws].append(op)
+        self._spaces = {name: _Space(found) for name, found in by_workspace.items()}
+        self._nothing = _Space(())
 
     def close(self, kept: Kept) -> Kept:
         """`kept` with all that it rests on."""
@@ -74,52 +93,66 @@ class Grounds:
 
     def _missing(self, op: Operation, kept: Kept, last: float | None = None) -> Iterator[Operation]:
         """What `op` rests on and is not in `kept`, whose last return is `last`."""
-        end = op.end
+        end, space = op.end, self._spaces.get(op.ws, self._nothing)
         if op.f == "lock" and op.kind != "fail":
             key = key_of(op)
             last = _last(kept) if last is None else last
-            yield from _absent(self.requests.effective(key, op.i), kept)
-            yield from _absent((r for r in self._releases.get(key, ()) if r.i < last), kept)
+            yield from _absent(space.requests.effective(key, op.i), kept)
+            yield from _absent((r for r in space.releases.get(key, ()) if r.i < last), kept)
         elif op.f != "lock" and op.given.get("lock_id") is not None:
-            yield from self._session(self.requests.by_id(op.given["lock_id"], op.i), end, kept)
+            key = space.requests.by_id(op.given["lock_id"], op.i)
+            yield from _absent(_holding(space.requests, key, end), kept)
         if holder_of(op) is not None:
-            yield from self._session(self.requests.named(op), end, kept)
+            yield from _absent(_holding(space.requests, space.requests.named(op), end), kept)
         elif op.f == "lock" and op.kind == "fail":
-            yield from _absent((r for r in self._makers if r.f == "lock" and self._may_hold(r, op)), kept)
+            yield from _absent((r for r in space.makers if r.f == "lock" and space.may_hold(r, op)), kept)
         if op.kind == "ok" and op.f == "get" and isinstance(op.out, Mapping):
             value = op.out.get("value")
             if value is not None:
-                yield from _absent(self._writes.get(str(value), ()), kept)
+                yield from _absent(space.writes.get(str(value), ()), kept)
             else:
-                yield from self._explaining(self._removers, end, op.i, kept, {"put"})
+                yield from _explaining(space.removers, op, kept, "put")
         if op.kind == "ok" and op.f == "workspaces" and isinstance(op.out, Sequence):
-            if self.workspace in op.out:
-                yield from self._explaining(self._makers, end, op.i, kept, {"delete_workspace"})
-            else:
-                yield from self._explaining(self._removers, end, op.i, kept, {"put"})
+            yield from self._listed(op, op.out, kept)
 
-    def _session(self, key: Key | None, end: float, kept: Kept) -> Iterator[Operation]:
-        """What shows that the request `key` may have held at event `end`."""
-        yield from _absent(self.requests.effective(key, end), kept)
-        teacher = self.requests.teachers.get(key) if key is not None else None
-        if teacher is not None and teacher.i < end and teacher.i not in kept:
-            yield teacher
+    def _listed(self, op: Operation, names: Sequence[object], kept: Kept) -> Iterator[Operation]:
+        """What the list `op` of `names` rests on."""
+        space = self._spaces.get(self.workspace, self._nothing)
+        if self.workspace in names:
+            yield from _explaining(space.makers, op, kept, "delete_workspace")
+        else:
+            yield from _explaining(space.removers, op, kept, "put")
+        for name in names:
+            if isinstance(name, str) and name in self._spaces:
+                yield from _absent(_latest(self._spaces[name].makers, op.end), kept)
+        made = {other.ws for other in kept.values() if other.f in MAKERS and other.i < op.end}
+        for name in made.difference((*names, self.workspace)):
+            yield from _absent(_latest(self._spaces[name].removers, op.end), kept)
 
-    def _explaining(
-        self, causes: Sequence[Operation], end: float, start: int, kept: Kept, contrary: set[str]
-    ) -> Iterator[Operation]:
-        """Which `causes` may be what a call from `start` to `end` saw: those called before it returned,
-        but for what a kept operation that did the contrary came wholly between."""
-        undone = max(
-            (op.i for op in kept.values() if op.f in contrary and op.kind == "ok" and op.end < start),
-            default=-1,
-        )
-        return _absent((cause for cause in causes if cause.i < end and not cause.end < undone), kept)
 
-    def _may_hold(self, request: Operation, refusal: Operation) -> bool:
-        """Whether `request` may have held the lock while `refusal` ran."""
-        released = (r.end for r in self._releases.get(key_of(request), ()) if r.kind == "ok")
-        return request.i < refusal.end and not min(released, default=math.inf) < refusal.i
+def _holding(requests: Requests, key: Key | None, end: float) -> Iterator[Operation]:
+    """What shows that the request `key` may have held at event `end`."""
+    yield from requests.effective(key, end)
+    teacher = requests.teachers.get(key) if key is not None else None
+    if teacher is not None and teacher.i < end:
+        yield teacher
+
+
+def _explaining(causes: Sequence[Operation], op: Operation, kept: Kept, contrary: str) -> Iterator[Operation]:
+    """Which `causes` may be what `op` saw and are not kept: those called before it returned, but for
+    what a kept operation that did the contrary came wholly between."""
+    if not any(cause.i < op.end and cause.i not in kept for cause in causes):
+        return iter(())
+    undoing = (o.i for o in kept.values() if o.f == contrary and o.ws == causes[0].ws and o.kind == "ok")
+    undone = max((i for i in undoing if kept[i].end < op.i), default=-1)
+    return _absent((cause for cause in causes if cause.i < op.end and not cause.end < undone), kept)
+
+
+def _latest(causes: Sequence[Operation], end: float) -> Sequence[Operation]:
+    """The last of `causes` that was called before event `end`, one that says for certain when there is."""
+    before = [cause for cause in causes if cause.i < end]
+    sure = [cause for cause in before if cause.f != "lock" and cause.kind == "ok"]
+    return (sure or before)[-1:]
 
 
 def _absent(operations: Iterable[Operation], kept: Kept) -> Iterator[Operation]:

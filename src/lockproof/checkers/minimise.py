@@ -71,7 +71,7 @@ class _Cutter:
             for op in history.operations()
             if workspace is None or op.ws is None or op.ws == workspace
         }
-        self.grounds = Grounds(list(self.all.values()), workspace)
+        self.grounds = Grounds(history.operations(), workspace)
         witness = set(whole.witness)
         self.witness = [
             op for op in self.all.values() if op.i in witness or (op.outcome and op.outcome.i in witness)
