@@ -1,8 +1,9 @@
 """Checkers: pure functions from a history to a verdict.
 
-`check_mutex` judges locks, `check_register` states, `check_workspaces` the set of workspaces; `check` is
-all of them, `check_stream` the same for a history that is not kept. A violation is certain and carries
-its witness; what cannot be decided is `unknown`, never `valid`.
+`check_mutex` judges locks, `check_fencing` locks with the writes made under them, `check_register` states,
+`check_workspaces` the set of workspaces; `check` is all of them, `check_stream` the same for a history
+that is not kept. Each is a monitor that is fed with operations. A violation is certain and carries its
+witness; what cannot be decided is `unknown`, never `valid`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lockproof.checkers.fencing import FencingMonitor, check_fencing
 from lockproof.checkers.mutex import MutexMonitor, check_mutex
 from lockproof.checkers.register import RegisterMonitor, check_register
 from lockproof.checkers.verdict import Verdict
@@ -20,6 +22,7 @@ from lockproof.spec.outcome import Unknown, Violation
 __all__ = [
     "Verdict",
     "check",
+    "check_fencing",
     "check_mutex",
     "check_register",
     "check_stream",
@@ -33,7 +36,8 @@ Monitor = MutexMonitor | RegisterMonitor | WorkspacesMonitor
 def check(history: History, *, fencing: bool = False) -> Verdict:
     """The worst of all checkers' verdicts: `violated`, else `unknown`, else `valid`.
 
-    `fencing`: the backend claims `locking.fencing`; also taken from `capabilities` of the header.
+    `fencing`: the backend claims `locking.fencing`. That, and `locking.fencing-strict`, is also taken from
+    `capabilities` of the header; without either nothing is concluded from writes about locks.
     """
     monitors = _monitors(history.header, fencing)
     for monitor in monitors:
@@ -55,8 +59,11 @@ def check_stream(stream: HistoryStream, *, fencing: bool = False) -> Verdict:
 
 
 def _monitors(header: Mapping[str, Any], fencing: bool) -> Sequence[Monitor]:
-    fencing = fencing or "locking.fencing" in header.get("capabilities", ())
-    return MutexMonitor(fencing=fencing), RegisterMonitor(), WorkspacesMonitor()
+    claimed = header.get("capabilities", ())
+    strict = "locking.fencing-strict" in claimed
+    fenced = fencing or strict or "locking.fencing" in claimed
+    locks = FencingMonitor(strict=strict) if fenced else MutexMonitor()
+    return locks, RegisterMonitor(), WorkspacesMonitor()
 
 
 def _worst(verdicts: Sequence[Verdict]) -> Verdict:

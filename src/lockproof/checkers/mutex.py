@@ -36,8 +36,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from lockproof.checkers.models import LockModel, Model
 from lockproof.checkers.mutex_bare import explain
 from lockproof.checkers.mutex_sessions import Session, Sessions, after_release, names
+from lockproof.checkers.search import search
 from lockproof.checkers.verdict import Verdict, Violated
 from lockproof.checkers.zones import Line, Zone
 from lockproof.history import History, Operation
@@ -79,7 +81,7 @@ class MutexMonitor:
             return
         lock = self.locks.get(workspace)
         if lock is None:
-            lock = self.locks[workspace] = WorkspaceLock(self.fencing, self.settle_every)
+            lock = self.locks[workspace] = self._new_lock()
         lock.add(op)
 
     def verdict(self, closed: bool) -> Verdict:
@@ -106,14 +108,16 @@ class MutexMonitor:
             return Verdict("unknown", "the history has no footer: it was cut short")
         return Verdict("valid", f"{sessions} sessions, never two at once", details={"sessions": sessions})
 
+    def _new_lock(self) -> WorkspaceLock:
+        return WorkspaceLock(self.fencing, self.settle_every)
+
+    def _model(self) -> Model:
+        return LockModel(fencing=self.fencing)
+
     def _search(self, lock: WorkspaceLock) -> Verdict:
         if lock.kept is None:
             return Verdict("unknown", f"more than {SEARCHED} operations, too many to search")
-        from lockproof.checkers.models import LockModel
-        from lockproof.checkers.search import search
-
-        operations = sorted(lock.kept, key=lambda op: op.i)
-        return search(operations, LockModel(fencing=self.fencing))
+        return search(sorted(lock.kept, key=lambda op: op.i), self._model())
 
 
 class WorkspaceLock:
@@ -172,8 +176,12 @@ class WorkspaceLock:
             sessions.bare = self._explain(certain, line, since)
         if self._guessed and not sessions.unsure:
             self._require_guesses(certain, since)
+        self._judge_further(zones, since)
         if since < math.inf:
             self._forget(zones, since)
+
+    def _judge_further(self, zones: Sequence[Zone[Session]], since: float) -> None:
+        """What else is judged with the locks; see `fencing`."""
 
     def _explain(self, certain: Sequence[Session], line: Line[Session], since: float) -> list[Operation]:
         """What is left of the refusals that name nobody; what holds according to the others is guessed."""

@@ -364,12 +364,11 @@ def after_release(op: Operation, name: str) -> str:
 
 def _light(op: Operation) -> Operation:
     """`op` without what was given and came back: there may be many unanswered requests, for ever."""
-    events = (
-        event and Event(event.i, event.t, event.p, event.e, event.f) for event in (op.invoke, op.outcome)
-    )
-    call, outcome = events
-    assert call is not None
-    return Operation(call, outcome)
+    return Operation(_number(op.invoke), op.outcome and _number(op.outcome))
+
+
+def _number(event: Event) -> Event:
+    return Event(event.i, event.t, event.p, event.e, event.f)
 
 
 def names(op: Operation, session: Session) -> bool:
