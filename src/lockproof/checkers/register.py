@@ -75,6 +75,11 @@ class RegisterMonitor:
         self._states: dict[str, _State] = {}
         self._violated: tuple[str, Violated] | None = None
 
+    @property
+    def kept(self) -> int:
+        """How many values, deletions and reads of nothing are not settled yet."""
+        return sum(state.kept for state in self._states.values())
+
     def add(self, op: Operation) -> None:
         """One more operation."""
         f, ws = op.f, op.ws
@@ -122,7 +127,7 @@ class _State:
 
     def __init__(self) -> None:
         self.values = 0
-        self.crowded = SETTLED
+        self.crowded: int = SETTLED
         self._sweep = Sweep()
         self._written: dict[Any, Written] = {}
         self._refused: dict[Any, Operation] = {}
