@@ -121,7 +121,10 @@ class Run:
 
     def leave(self, pool: Pool) -> list[str]:
         """Waits for the threads of the clients; who does not come back is left behind and named."""
-        lost = [lane for lane in self.lanes if not pool.worker(lane.index).wait(self._patience)]
+        until = time.monotonic() + self._patience
+        lost = [
+            lane for lane in self.lanes if not pool.worker(lane.index).wait(max(0, until - time.monotonic()))
+        ]
         for lane in lost:
             pool.forget(lane.index)
         return [lane.name for lane in lost]

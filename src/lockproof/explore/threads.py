@@ -78,3 +78,5 @@ class Pool:
     ) -> None:
         for worker in self._workers:
             worker.end()
+            if worker.wait(0):
+                worker.thread.join()
