@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from lockproof.checkers import check
+from lockproof.driver import Locked
 from lockproof.driver.databricks_explored import DatabricksSubject
 from lockproof.driver.databricks_explored_process import CONFLICT, EXPIRED
 from lockproof.driver.recorder import RecordedClient
@@ -77,6 +79,23 @@ def test_claim_that_was_not_read_back_is_uncertain(subject: DatabricksSubject) -
     outcome = execute(subject, script, {"alice": hold, "bob": hold})
     assert ends(outcome, "alice") == ["lock info unauthorized"]
     assert ends(outcome, "bob") == ["lock fail locked"]
+
+
+def test_claim_that_was_forced_before_it_was_read_back_does_not_come_back(subject: DatabricksSubject) -> None:
+    """A lock that is forced while it is being taken stays free: its claim is not sent again."""
+
+    def force(client: RecordedClient, shared: Shared) -> None:
+        with pytest.raises(Locked) as refusal:
+            take(client)
+        assert refusal.value.holder is not None
+        client.unlock("default", refusal.value.holder.ID)
+
+    script = Script(("alice", "sql SELECT"), ("bob", None), ("alice", None), ("carol", None))
+    outcome = execute(subject, script, {"alice": hold, "bob": force, "carol": hold})
+    assert ends(outcome, "bob") == ["lock fail locked", "unlock ok"]
+    assert ends(outcome, "alice") == ["lock info unavailable"]
+    assert ends(outcome, "carol") == ["lock ok"]
+    assert check(outcome.history).status == "valid"
 
 
 def test_every_run_begins_with_the_kept_table(subject: DatabricksSubject) -> None:

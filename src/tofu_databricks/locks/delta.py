@@ -14,6 +14,7 @@ import json
 import random
 from collections.abc import Mapping
 from dataclasses import asdict
+from typing import NamedTuple
 
 from tofu_databricks.errors import (
     BackendError,
@@ -70,7 +71,8 @@ class DeltaLocks:
             raise InvalidRequest("a lock ID must be text that is not empty")
         uncertain = False
         for turn in range(ROUNDS):
-            uncertain = self._claim(key, info) or uncertain
+            claim = self._claim(key, info)
+            uncertain = uncertain or claim.resent or claim.won
             try:
                 holders = self._holders(key)
             except BackendError as failure:
@@ -91,6 +93,10 @@ class DeltaLocks:
                 if uncertain:
                     error.definite = False
                 raise error
+            if claim.won:
+                # Claiming again would undo the work of whoever forced the lock.
+                text = f"the lock {info.ID} was taken, and forced before that could be confirmed"
+                raise Unavailable(text, definite=False)
             self._wait(turn)
         raise StateLocked(holder=None)
 
@@ -157,8 +163,8 @@ class DeltaLocks:
 
     # --- statements ---
 
-    def _claim(self, key: str, info: LockInfo) -> bool:
-        """Sends the claim; whether it won, only the rows can tell. True: it was sent more than once."""
+    def _claim(self, key: str, info: LockInfo) -> _Claim:
+        """Sends the claim; whether it holds the lock, only the rows can tell."""
         statement = (
             f"UPDATE {self._table} SET lock_id = :id, info = :info, changed_at = current_timestamp() "
             "WHERE lock_key = :k AND lock_id IS NULL AND NOT EXISTS "
@@ -166,9 +172,10 @@ class DeltaLocks:
         )
         values = {"k": key, "id": info.ID, "info": json.dumps(asdict(info))}
         try:
-            return self._attempt("lock.acquire", statement, values).resent
+            done = self._attempt("lock.acquire", statement, values)
         except _Lost as lost:
-            return lost.resent
+            return _Claim(won=False, resent=lost.resent)
+        return _Claim(won=done.number("num_affected_rows") > 0, resent=done.resent)
 
     def _seed(self, key: str) -> None:
         """A free row for the key where there is none; a lost race is as good."""
@@ -260,6 +267,13 @@ class DeltaLocks:
 
     def _wait(self, turn: int) -> None:
         self.clock.sleep(min(LONGEST_WAIT, FIRST_WAIT * 2.0**turn) * random.uniform(0.5, 1.5))
+
+
+class _Claim(NamedTuple):
+    """What became of a claim: it changed a row, and it was sent more than once."""
+
+    won: bool
+    resent: bool
 
 
 class _Lost(Exception):
