@@ -60,6 +60,27 @@ LEGAL_LOCKS = {
         lock a    |      [-]          | ok
         lock b    |             [-]   | held a
     """,
+    "a release that overlaps the request that it ends": """
+        lock a    | [-]                      | ok
+        unlock a  |    [-]                   | ok
+        unlock a  |       [------------]     | ok
+        lock a    |           [-]            | ok
+        lock b    |                     [-]  | ok
+    """,
+    "a bare refusal that is none of the first but of the second session of a request": """
+        lock a    | [-]                           | ok
+        unlock a  |     [----------]              | ok
+        lock a    |         [---------------]     | ok
+        lock b    |             [----------------]| held
+        lock c    |                  [-]          | held a
+    """,
+    "a refusal by the second and not the first session of a request": """
+        lock a    | [-]                           | ok
+        unlock a  |     [----------]              | ok
+        lock a    |         [---------------]     | ok
+        lock b    |             [----------------]| held a
+        lock c    |                  [-]          | held a
+    """,
     "releasing again what was just released": """
         lock a    | [-]             | ok
         unlock a  |    [-]          | ok
@@ -258,6 +279,11 @@ LEGAL_STATES = {
         delete    |     [-]                  | ok
         get       |         [-]              | nothing
         delete    |             [-]          | ok
+    """,
+    "a deletion that comes after the write that it overlaps": """
+        delete    | [---------]              | ok
+        put v     |   [-]                    | ok
+        get       |              [-]         | nothing
     """,
     "an empty state that reads as absent": """
         put empty | [-]                      | ok

@@ -64,6 +64,20 @@ def test_the_witness_is_what_cannot_be_placed_and_what_forbids_it() -> None:
     assert "lock fits no order" in verdict.headline
 
 
+def test_a_violation_shows_the_longest_order_and_not_the_last_one() -> None:
+    """Of two orders that end early, the one that explains more is shown."""
+    text = """
+        put v    | [-------]                | ok
+        put w    |  [----]                  | ok
+        get      |           [-]            | v
+        get      |                [-]       | w
+    """
+    verdict = search(drawn(text).operations(), StateModel())
+    assert verdict.details["linearized"] == 3
+    assert verdict.details["order"] == [1, 0, 4]
+    assert verdict.witness == (0, 1, 2, 3, 6, 7)
+
+
 def test_unknown_outcomes_need_not_be_placed() -> None:
     """A lost release of a lock that others hold until the end explains nothing, and need not."""
     text = """
@@ -123,9 +137,22 @@ def test_reads_cost_nothing() -> None:
     """A hundred overlapping refusals are placed at once: a step each at most, not two to their power."""
     rows = [f"lock x{n} | {' ' * 4}[{'-' * 10}] | held a" for n in range(100)]
     text = "\n".join(["lock a | [-] | ok", *rows, f"lock b | {' ' * 18}[-] | ok"])
-    verdict = search(drawn(text).operations(), LockModel(), steps=10)
+    for again in ("", "\nlock b | [-- |\nlock b | [-- |"):
+        verdict = search(drawn(text + again).operations(), LockModel(), steps=20)
+        assert verdict.status == "violated"
+        assert verdict.details["linearized"] == 101
+
+
+def test_lost_calls_cost_little() -> None:
+    """Forty lost writes that nobody read, and forty lost releases of nothing, are not tried in all orders."""
+    writes = [f"put x{n} | [---------------- |" for n in range(40)]
+    rows = ["put v | [-] | ok", "put w |     [-] | ok", "get |         [-] | w", "get | [-------------] | v"]
+    late = "get |                  [-] | nobody"
+    assert search(drawn("\n".join([*writes, *rows])).operations(), StateModel(), steps=100).status == "valid"
+    verdict = search(drawn("\n".join([*writes, *rows, late])).operations(), StateModel(), steps=500)
     assert verdict.status == "violated"
-    assert verdict.details["linearized"] == 101
+    releases = "\n".join(f"unlock x{n} | [---------------- |" for n in range(40))
+    assert search(drawn(f"{TWO_GRANTS}\n{releases}").operations(), LockModel(), steps=20).status == "violated"
 
 
 def test_a_long_history_costs_a_step_for_each_change() -> None:

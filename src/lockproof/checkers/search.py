@@ -13,7 +13,8 @@ object of the history is searched by itself. With Knossos' rule for unknown outc
 operation that returned is taken, the rest may never have happened.
 
 A read is taken as soon as the state allows it, without going back: it stays out of the way of all others,
-so that any order with it later has a twin with it now.
+so that any order with it later has a twin with it now. An operation of unknown outcome that nothing
+depended on by the time of the next change is left out.
 
 Cost: the problem is NP-complete (Gibbons and Korach, SIAM J. Comput. 26(4), 1997). The number of pairs
 tried is bounded by `steps`, and by memory; a history of `n` operations costs at least `n` steps.
@@ -75,6 +76,7 @@ class _Place:
     low: int  # every operation before it is taken
     due: int  # every operation before it, in the order of returns, is taken
     order: tuple[Any, ...]  # what was taken, as a linked list of (earlier, operation, whether it changed)
+    without: tuple[Any, ...]  # the state without the last operation, if that is of unknown outcome and unread
     choices: Iterator[tuple[int, Any]] = field(default_factory=lambda: iter(()))
 
 
@@ -95,7 +97,7 @@ class _Attempt:
 
     def run(self) -> bool | None:
         """Whether an order exists; `None` when the bounds were reached, with `reason`."""
-        place = self._settle(_Place(0, self.part.start, 0, 0, ()))
+        place = self._settle(_Place(0, self.part.start, 0, 0, (), ()))
         if place.due == len(self.returns):
             return True
         limit = min(self.steps, MEMORY // (200 + len(self.operations) // 8))
@@ -136,8 +138,11 @@ class _Attempt:
         candidates = sorted(self._callable(place), key=lambda n: self.operations[n].end)
         for n in candidates:
             op = self.operations[n]
+            same = [place.state] if op.kind == "info" else []
+            for before in place.without:
+                same.extend(self.part.step(before, op))
             for state in self.part.step(place.state, op):
-                if op.kind != "info" or state != place.state:
+                if state not in same:
                     yield n, state
 
     def _callable(self, place: _Place) -> Iterator[int]:
@@ -150,13 +155,15 @@ class _Attempt:
                 yield n
 
     def _take(self, place: _Place, n: int, state: Any) -> _Place:
-        changed = state != place.state and not self.part.reads(self.operations[n])
+        op = self.operations[n]
+        changed = state != place.state and not self.part.reads(op)
+        without = (place.state,) if op.kind == "info" else ()
         taken, low, due = place.taken | 1 << n, place.low, place.due
         while low < len(self.operations) and taken >> low & 1:
             low += 1
         while due < len(self.returns) and taken >> self.returns[due] & 1:
             due += 1
-        return _Place(taken, state, low, due, (place.order, self.operations[n], changed))
+        return _Place(taken, state, low, due, (place.order, op, changed), without)
 
     def _settle(self, place: _Place) -> _Place:
         """`place` after all operations that the state allows and that leave it as it is."""
