@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import doctest
 from dataclasses import replace
 
 import pytest
 
+import lockproof.explore
 from lockproof.driver import DriverError, LockInfo
 from lockproof.driver.memory import MemoryClient, MemoryDriver
 from lockproof.driver.recorder import RecordedClient
@@ -33,6 +35,14 @@ from lockproof.suites.meta.explored_bed import (
     take,
     take_and_release,
 )
+
+
+def test_example_in_the_documentation_runs() -> None:
+    """The example of `lockproof.explore` gives what it says."""
+    results = doctest.testmod(lockproof.explore)
+    assert results.attempted > 0
+    assert results.failed == 0
+
 
 BOTH_TAKE = program({"alice": take, "bob": take})
 CYCLES = program({"alice": take_and_release, "bob": take_and_release})

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lockproof.checkers import Verdict
 from lockproof.driver import LockInfo
 from lockproof.driver.memory import MemoryClient
 from lockproof.driver.recorder import RecordedClient
@@ -26,11 +27,14 @@ from lockproof.explore import (
     explore,
     replay,
 )
+from lockproof.history import History
 from lockproof.suites.meta.explored_bed import (
     Bed,
     CheckThenSet,
     Retrying,
+    calls,
     info,
+    order_of_calls,
     program,
     take,
     take_and_release,
@@ -132,6 +136,35 @@ def test_faults_that_the_finding_does_not_need_are_left_out() -> None:
     result = explore(needed, Bed(Retrying), RandomWalk(1), limit=2000)
     assert result.schedule is not None
     assert [choice.fault for choice in result.schedule.choices if choice.fault] == [LOST_REPLY]
+
+
+def test_shrinking_goes_far_before_it_has_run_everything() -> None:
+    """With few runs to spend a schedule of many switches still becomes one of two, though unproved."""
+
+    def switching(shrinking: int) -> Schedule:
+        found = explore(RACE, Bed(CheckThenSet), RandomWalk(8), limit=200, shrinking=shrinking)
+        assert found.schedule is not None
+        return found.schedule
+
+    assert switching(0).switches > 4
+    assert (switching(40).switches, switching(40).minimal) == (2, False)
+
+
+def test_shrinking_keeps_to_the_finding() -> None:
+    """A schedule is not shrunk to a simpler one that shows something else."""
+    for seed in range(6):
+        first: list[str] = []
+
+        def judge(history: History, first: list[str] = first) -> Verdict:
+            order = "".join(who[0] for who in order_of_calls(history))
+            anomaly = "begun by b" if order.startswith("b") else "broken into" if "ab" in order else ""
+            first.extend([anomaly] if anomaly else [])
+            return Verdict("violated" if anomaly else "valid", anomaly, details={"anomaly": anomaly})
+
+        found = explore(program({"a": calls(3), "b": calls(3)}, judge=judge), Bed(), RandomWalk(seed))
+        assert found.schedule is not None
+        assert found.schedule.finding == first[0]
+        assert found.schedule.switches == (1 if first[0] == "broken into" else 0)
 
 
 def test_schedule_is_told_in_lanes() -> None:

@@ -2,6 +2,18 @@
 
 `explore` runs a `Program` on a `Subject` under the schedules of a `Strategy`; `replay` repeats one. A driver
 needs nothing for it: its client calls are the steps. With `checkpoint` it, or a fake beneath it, has more.
+
+>>> from lockproof.driver import LockInfo
+>>> from lockproof.driver.memory import MemoryDriver
+>>> def write(client, shared):
+...     lock_id = client.lock("default", LockInfo.new(client.who))
+...     client.put("default", client.who.encode(), lock_id=lock_id)
+...     client.unlock("default", lock_id)
+>>> program = Program("writers", "two clients write under the lock", {"alice": write, "bob": write})
+>>> with subject_of(MemoryDriver({})) as subject:
+...     found = explore(program, subject, Exhaustive(preemptions=2))
+>>> found.status, found.complete, found.schedules
+('valid', True, 6)
 """
 
 from lockproof.explore.clock import ExploredClock
