@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from random import Random
 from typing import Any
 
@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lockproof.checkers import Verdict, check, check_workspaces, workspaces, workspaces_listed
-from lockproof.checkers.models import WorkspaceSetModel
+from lockproof.checkers.models import Part, WorkspaceSetModel
 from lockproof.checkers.search import search
 from lockproof.checkers.workspaces import WorkspacesMonitor
-from lockproof.history import History, pair
+from lockproof.history import History, Operation, pair
 from lockproof.history.generate import Workload, generate
 from lockproof.history.generate_faults import FAULTS
 from lockproof.suites.meta.tape import LOST, Tape, info, interleave
@@ -223,6 +223,36 @@ def test_the_workspaces_checker_agrees_with_a_search(random: Random, size: int) 
     expected = search(history.operations(), WorkspaceSetModel())
     for found in (check_workspaces(history), streamed(history)):
         assert found.status == expected.status, (found, expected, [e.to_json() for e in history.events])
+
+
+class OpenSet:
+    """The specification with locks, written down once more: `None` is a workspace that may be or not."""
+
+    def parts(self, operations: Iterable[Operation]) -> Iterator[Part]:
+        yield Part(DEV, False, list(operations), self.step, lambda op: op.f == "workspaces")
+
+    def step(self, there: bool | None, op: Operation) -> Sequence[bool | None]:
+        if op.f == "workspaces":
+            return [there] if there in {None, DEV in op.out} else []
+        if op.f == "lock":
+            return [there or None]
+        if op.f == "put":
+            return [True] if op.given["size"] or there else [True, there]
+        return [False] if op.f == "delete_workspace" or there is False else [False, there]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.randoms(use_true_random=False), st.integers(1, 10))
+def test_what_locks_leave_open_agrees_with_a_search(random: Random, size: int) -> None:
+    """Locks among the calls make a new workspace's listing open, and nothing else."""
+    calls = list(random_calls(random, size))
+    for _ in range(random.randint(1, 3)):
+        lock: Call = ("lock", {"ws": DEV, "info": info("a")}, random.choice([LOST, {"e": "ok", "out": "a"}]))
+        calls.insert(random.randint(0, len(calls)), lock)
+    history = interleave(random, calls)
+    expected = search(history.operations(), OpenSet())
+    found = check_workspaces(history)
+    assert found.status == expected.status, (found, expected, [e.to_json() for e in history.events])
 
 
 def test_judging_as_operations_come_changes_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,7 @@ REMEMBERED = 1024  # settled values of a workspace that are remembered, to name 
 def check_register(history: History) -> Verdict:
     """Whether every read saw a value that was current at some time during the read.
 
-    `violated` is certain, with the anomaly of the table above; `unknown` when a value had two writers
+    `violated` is certain, with one of the anomalies above; `unknown` when a value had two writers
     and too many operations for the search, or the history was cut short. The scope must have been empty
     when the history began.
     """

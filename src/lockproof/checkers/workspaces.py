@@ -172,7 +172,7 @@ class WorkspacesMonitor:
                 self._note(listed)
 
     def _search(self, reason: Undecided, closed: bool) -> Verdict:
-        """Asks the search, where too many configurations were left. It knows nothing of what locks leave open."""
+        """Asks the search, where too many configurations were left. What locks leave open it cannot tell."""
         if self._all is None or any(op.f == "lock" for op in self._all):
             why = "there are too many operations" if self._all is None else "locks leave too much open"
             return Verdict("unknown", f"{reason}, and {why} for a search")
