@@ -209,8 +209,8 @@ class Sessions:
         elif op.end > self._complete:
             self.strangers.append(op)
             return
-        elif lock_id and session.granted is None:
-            self._learn(session, lock_id)
+        elif lock_id and (session.granted is None or session.newest_request > session.asked.i):
+            self._learn(session, lock_id)  # of a repeated request the first reply may have been lost
         self.observe(session, op, op.end)
 
     def _find(self, op: Operation, token: str, lock_id: str, named: Any) -> None:
@@ -285,6 +285,7 @@ class Sessions:
                 self._mix(f"{session.name!r} was perhaps released under another lock id", session)
         elif session.lock_id != lock_id:
             self._mix(f"{session.name!r} was named under two lock ids", session)
+            self._know(lock_id, session)
 
     def _use(self, op: Operation, lock_id: str) -> None:
         known = self._by_id.get(lock_id)
