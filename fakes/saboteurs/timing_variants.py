@@ -10,7 +10,7 @@ from lockproof.driver.memory import MemoryStore
 from lockproof.explore import LOST_REPLY, checkpoint
 from lockproof.fakes.saboteurs.broken import BrokenClient, Register, SteppedClient
 
-register = Register(__name__, "locks", "state", "workspaces", "concurrency")
+register = Register(__name__, "locks", "state", "workspaces")
 VARIANTS = register.variants
 
 

@@ -60,7 +60,7 @@ def test_force_unlock_against_put(exploring: Exploring) -> None:
     exploring.require_valid(programs.FORCE_UNLOCK_AGAINST_PUT)
 
 
-@needs("state", "locking.force-unlock", "locking.holder-info")
+@needs("state", "locking.force-unlock", "locking.holder-info", "locking.release-nonce")
 @requirement("LOCK-CRASH-001", "LOCK-HOLD-001")
 def test_crash_of_a_holder(exploring: Exploring) -> None:
     """At whatever step a client is killed, its lock is free, or held under a name by which it is forced."""
@@ -129,13 +129,14 @@ def test_force_unlock_against_unlock(exploring: Exploring) -> None:
     exploring.require_valid(programs_of_windows.FORCE_UNLOCK_AGAINST_UNLOCK)
 
 
-@needs("locking.force-unlock", "locking.holder-info")
+@needs("locking.force-unlock", "locking.holder-info", "locking.release-nonce")
 @requirement("LOCK-ERR-001", "LOCK-EXCL-002")
 def test_lost_reply_against_force_unlock(exploring: Exploring) -> None:
     """Whichever reply is lost, who is refused holds nothing, and a forced lock does not come back."""
     exploring.require_valid(programs_of_windows.LOST_REPLY_AGAINST_FORCE_UNLOCK)
 
 
+@needs("locking")
 @requirement("STATE-ATOM-001", "STATE-VIS-002")
 def test_put_against_get(exploring: Exploring) -> None:
     """Whenever a state is read beside a write, it is the old or the new one, and then never the old one."""
