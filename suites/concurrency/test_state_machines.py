@@ -10,7 +10,7 @@ import pytest
 
 from lockproof.plugin.fixtures import Backend, history_name
 from lockproof.plugin.session import COUNTS
-from lockproof.spec import requirement
+from lockproof.spec import needs, requirement
 from lockproof.suites.concurrency.machines import (
     LockMachine,
     MachineRun,
@@ -85,7 +85,7 @@ def require(backend: Backend, machines: MachineRuns, request: pytest.FixtureRequ
         pytest.param("LOCK-IDEM-002", marks=requirement("LOCK-IDEM-002")),
         pytest.param("LOCK-IDEM-003", marks=requirement("LOCK-IDEM-003")),
         pytest.param("LOCK-FORCE-001", marks=requirement("LOCK-FORCE-001")),
-        pytest.param("LOCK-FORCE-002", marks=requirement("LOCK-FORCE-002")),
+        pytest.param("LOCK-FORCE-002", marks=[requirement("LOCK-FORCE-002"), needs("locking.release-nonce")]),
         pytest.param("LOCK-CRASH-001", marks=requirement("LOCK-CRASH-001")),
     ],
 )
@@ -139,9 +139,9 @@ def test_no_sequence_of_workspace_calls_violates(name: str, require: Require) ->
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param("LOCK-STATE-001", marks=requirement("LOCK-STATE-001")),
-        pytest.param("LOCK-READ-001", marks=requirement("LOCK-READ-001")),
-        pytest.param("LOCK-OWN-001", marks=requirement("LOCK-OWN-001")),
+        pytest.param("LOCK-STATE-001", marks=[requirement("LOCK-STATE-001"), needs("state")]),
+        pytest.param("LOCK-READ-001", marks=[requirement("LOCK-READ-001"), needs("state")]),
+        pytest.param("LOCK-OWN-001", marks=[requirement("LOCK-OWN-001"), needs("state")]),
         pytest.param("LOCK-FENCE-001", marks=requirement("LOCK-FENCE-001")),
         pytest.param("LOCK-FENCE-002", marks=requirement("LOCK-FENCE-002")),
         pytest.param("WS-DEL-005", marks=requirement("WS-DEL-005")),
