@@ -7,7 +7,8 @@ last was not, and which of the calls in flight are placed. Only when a call retu
 
 - a list that finds the wrong answer needs a call in flight that changes it,
 - a call that was not placed is placed now, after any of the opposite kind that are in flight: those that
-  must take effect have done so then, and pending lists see the other answer for an instant,
+  must take effect have done so then, and pending lists see the other answer for an instant; a lock, which
+  leaves the answer open, after any of both kinds,
 - one that need not take effect may as well have had none.
 
 *Why that is exact.* A change in hand can do later all that it can do now, except just before a call of
@@ -122,17 +123,20 @@ class Listed:
     def _before(self, config: Configuration, kind: str, now: float, lists: Lists) -> Iterator[Configuration]:
         """What may be placed just before a call of this kind: calls of the opposite kind, which then need
         not be placed later, or one that need not be placed at all, for a list in flight to see."""
+        must, may = (REMOVE, (MAY_REMOVE,)) if kind in MAKERS else (MAKE, (MAY_MAKE, LOCK))
+        for start in self._burning(config, MAKE, now) if kind == LOCK else (config,):
+            yield from self._burning(start, must, now)
+            if kind == LOCK or self._wanted(config, lists, shown=kind in REMOVERS):
+                for other, op in self._in_hand(start, (must, *may)):
+                    if other != must:
+                        yield start.after(other, op, now)
+
+    def _burning(self, config: Configuration, kind: str, now: float) -> Iterator[Configuration]:
+        """With none, one, two of the calls of a kind that must take effect placed, and so on."""
         yield config
-        making = kind in MAKERS
-        burnt = config
-        must = REMOVE if making else MAKE
-        for op in sorted(self._unplaced(config, must), key=lambda op: op.end):
-            burnt = burnt.after(must, op, now)
-            yield burnt
-        if kind == LOCK or self._wanted(config, lists, shown=not making):
-            for other, op in self._in_hand(config, REMOVERS if making else MAKERS):
-                if other != must:
-                    yield config.after(other, op, now)
+        for op in sorted(self._unplaced(config, kind), key=lambda op: op.end):
+            config = config.after(kind, op, now)
+            yield config
 
     def _wanted(self, config: Configuration, lists: Lists, shown: bool) -> bool:
         """Whether a list in flight still needs to find it, or to find it missing."""

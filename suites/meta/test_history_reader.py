@@ -1,0 +1,281 @@
+"""Reading histories: streamed as whole, old and cut ones, bad lines, those of several processes merged."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from lockproof.checkers import check_register, check_stream, register
+from lockproof.history import (
+    Event,
+    History,
+    HistoryError,
+    HistoryWriter,
+    merge_histories,
+    read_history,
+    stream_history,
+)
+from lockproof.history.generate import Workload, generate
+from lockproof.history.lines import lines
+
+HEADER = '{"header":{"v":1,"clock":"monotonic_ns"}}'
+NOTE = '{"i":0,"t":5,"p":0,"e":"note","f":"process","in":{"who":"alice"}}'
+
+
+def save(path: Path, *texts: str) -> Path:
+    path.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+    return path
+
+
+def test_a_stream_gives_the_operations_that_the_whole_history_has(tmp_path: Path) -> None:
+    """Every operation comes once, when its outcome does, with header, names and footer as when read whole."""
+    path = tmp_path / "h.jsonl"
+    path.write_text("".join(lines(generate(Workload(model="lock", operations=200, clients=7, unknown=0.1)))))
+    whole, stream = read_history(path), stream_history(path)
+    assert not stream.closed
+    operations = list(stream.operations())
+    assert (stream.header, stream.names, stream.closed) == (whole.header, whole.names, True)
+    assert stream.counted == len(operations) == len(whole.operations()) == 200
+    by_call = {op.i: repr(op) for op in operations}
+    assert by_call == {op.i: repr(op) for op in whole.operations()}
+    outcomes = [op.outcome.i for op in operations if op.outcome is not None]
+    assert outcomes == sorted(outcomes)
+
+
+def test_a_stream_tells_how_far_back_later_operations_reach(tmp_path: Path) -> None:
+    """No operation comes that was called before the `since` of an earlier one."""
+    path = tmp_path / "h.jsonl"
+    path.write_text("".join(lines(generate(Workload(model="register", operations=300, clients=9)))))
+    since = 0
+    for op in stream_history(path).operations():
+        assert op.i >= since
+        since = max(since, op.since)
+    assert since > 300
+
+
+@pytest.mark.parametrize("cut", ['{"i":1,"t":12', '{"i":1,"t":9,"p":0,"e":"note","f":"é'.encode()[:-1]])
+def test_a_last_line_that_a_crash_has_cut_is_dropped(tmp_path: Path, cut: str | bytes) -> None:
+    """A torn last line, within a character even, is no error; the history is not closed."""
+    path = save(tmp_path / "h.jsonl", HEADER, NOTE)
+    with path.open("ab") as file:
+        file.write(cut if isinstance(cut, bytes) else cut.encode())
+    history = read_history(path)
+    assert (len(history.events), history.closed, history.names) == (1, False, {0: "alice"})
+
+
+def test_unknown_fields_and_headers_of_long_ago_are_read(tmp_path: Path) -> None:
+    """What later versions add is ignored, and what this one adds may be missing."""
+    path = save(
+        tmp_path / "h.jsonl",
+        '{"header":{"v":1,"colour":"blue"},"more":1}',
+        '{"i":0,"t":5,"p":0,"e":"invoke","f":"get","ws":"default","in":{},"new":[1]}',
+        '{"i":1,"t":6,"p":0,"e":"ok","f":"get","ws":"default","out":{"value":null},"new":{}}',
+        '{"footer":{"ops":1,"closed":true,"new":0}}',
+    )
+    assert check_stream(stream_history(path)).status == "valid"
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        ([], "empty file"),
+        (["hello"], "1: not JSON"),
+        (["[1]"], "1: not a JSON object"),
+        (['{"header":{"v":2}}'], "1: not a lockproof history of version 1"),
+        ([HEADER, "{", NOTE], "2: not JSON"),
+        ([HEADER, '{"i":0,"t":5,"p":0,"e":"note"}'], "2: event without 'f'"),
+        ([HEADER, NOTE, NOTE], "3: event 0 after event 0"),
+        ([HEADER, '{"i":"0","t":5,"p":0,"e":"note","f":"x"}'], "2: not an event: i and t"),
+        ([HEADER, '{"i":0,"t":5,"p":0,"e":"done","f":"x"}'], "2: not an event: .* fail, fault, info"),
+        ([HEADER, '{"i":0,"t":5,"p":0,"e":"invoke","f":"put","in":{}}'], "2: put without in.value"),
+        ([HEADER, '{"i":0,"t":5,"p":0,"e":"invoke","f":"lock"}'], "2: lock without in.info"),
+        ([HEADER, '{"i":0,"t":5,"p":0,"e":"ok","f":"workspaces"}'], "2: workspaces without the list"),
+    ],
+)
+def test_what_is_no_history_is_named_with_its_line(tmp_path: Path, texts: list[str], said: str) -> None:
+    """A bad file is one sentence with path, line and reason, read whole or streamed."""
+    path = save(tmp_path / "h.jsonl", *texts)
+    with pytest.raises(HistoryError, match=f"h.jsonl:? ?{said}") as whole:
+        read_history(path)
+    with pytest.raises(HistoryError) as streamed:
+        list(stream_history(path).events())
+    assert str(whole.value) == str(streamed.value)
+    assert len(str(whole.value).splitlines()) == 1
+
+
+def test_a_long_history_is_judged_in_the_memory_of_a_short_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four times the operations take no more than half as much memory again."""
+    monkeypatch.setattr(register, "SETTLED", 128)
+
+    def peak(operations: int) -> int:
+        path = tmp_path / f"{operations}.jsonl"
+        workload = Workload(model="register", operations=operations, clients=8, seed=2, deletes=0.1)
+        with path.open("w", encoding="utf-8") as file:
+            file.writelines(lines(generate(workload)))
+        tracemalloc.start()
+        try:
+            assert check_stream(stream_history(path)).status == "valid"
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    short = peak(1_500)
+    assert peak(6_000) < 1.5 * short
+
+
+# --- histories of several processes --------------------------------------------------------------
+
+
+def process(path: Path, start: int | None, *events: tuple[int, int, str, str, Any], **header: Any) -> Path:
+    """A file as one process writes it: (time, process, kind, value read or written)."""
+    head = {"v": 1, "backend": "b", **({} if start is None else {"start": start}), **header}
+    written = []
+    for i, (t, p, e, f, value) in enumerate(events):
+        document = {"value": value, "sha256": None}
+        given = document if (e, f) == ("invoke", "put") else {} if e == "invoke" else None
+        out = document if (e, f) == ("ok", "get") else None
+        written.append(Event(i, t, p, e, f, "default", given, out).to_json())  # type: ignore[arg-type]
+    footer = {"footer": {"ops": 0, "closed": True}}
+    return save(path, *(json.dumps(line) for line in ({"header": head}, *written, footer)))
+
+
+def whole(*paths: Path) -> History:
+    stream = merge_histories(paths)
+    return History(stream.header, tuple(stream.events()), stream.closed, stream.names)
+
+
+def test_merged_histories_lie_on_one_clock(tmp_path: Path) -> None:
+    """Events are in the order of the machine's clock, whatever each file's own clock shows."""
+    writer = process(tmp_path / "a", 1000, (50, 0, "invoke", "put", "x"), (60, 0, "ok", "put", None))
+    reader = process(tmp_path / "b", 1055, (0, 0, "invoke", "get", None), (10, 0, "ok", "get", "x"))
+    history = whole(reader, writer)
+    assert [(e.i, e.t, e.e, e.f) for e in history.events] == [
+        (0, 50, "invoke", "put"),
+        (1, 55, "invoke", "get"),
+        (2, 60, "ok", "put"),
+        (3, 65, "ok", "get"),
+    ]
+    assert len({e.p for e in history.events}) == 2
+    assert check_register(history).status == "valid"
+    assert check_register(read_history(reader)).status == "violated", "alone it reads what nobody wrote"
+
+
+def test_equal_stamps_invent_no_order(tmp_path: Path) -> None:
+    """A read called at the very stamp at which a write returned may have come first."""
+    writer = process(tmp_path / "a", 0, (1, 0, "invoke", "put", "x"), (5, 0, "ok", "put", None))
+    touching = process(tmp_path / "b", 0, (5, 0, "invoke", "get", None), (9, 0, "ok", "get", None))
+    after = process(tmp_path / "c", 0, (6, 0, "invoke", "get", None), (9, 0, "ok", "get", None))
+    for files in ((writer, touching), (touching, writer)):
+        assert check_register(whole(*files)).status == "valid"
+    assert check_register(whole(writer, after)).status == "violated"
+
+
+def test_a_process_that_calls_again_at_one_stamp_keeps_its_answers(tmp_path: Path) -> None:
+    """A coarse clock: return and next call have one stamp, and every answer stays with its call."""
+    coarse = process(
+        tmp_path / "a",
+        0,
+        (1, 4, "invoke", "put", "x"),
+        (5, 4, "ok", "put", None),
+        (5, 4, "invoke", "get", None),
+        (5, 4, "ok", "get", "x"),
+        (5, 4, "invoke", "put", "y"),
+        (9, 4, "ok", "put", None),
+    )
+    operations = whole(coarse, process(tmp_path / "b", 0)).operations()
+    assert [(op.f, op.kind, op.given.get("value"), (op.out or {}).get("value")) for op in operations] == [
+        ("put", "ok", "x", None),
+        ("get", "ok", None, "x"),
+        ("put", "ok", "y", None),
+    ]
+    assert check_register(whole(coarse)).status == "valid"
+
+
+def test_a_merged_history_is_closed_when_all_are_and_counts_all_clients(tmp_path: Path) -> None:
+    """One process that crashed leaves the whole without a footer; the header tells all clients."""
+    files = [process(tmp_path / name, 0, clients=2, seed=7) for name in "ab"]
+    history = whole(*files)
+    assert history.closed
+    assert (history.header["clients"], history.header["seed"]) == (4, 7)
+    files[1].write_text("".join(files[1].read_text().splitlines(keepends=True)[:-1]))
+    assert not whole(*files).closed
+
+
+@pytest.mark.parametrize(
+    ("start", "header", "said"),
+    [
+        (None, {}, "does not tell when its clock started"),
+        (0, {"backend": "other"}, "backend is 'other', but 'b' in"),
+        (0, {"boot": "2"}, "boot is '2', but '1' in"),
+    ],
+)
+def test_histories_that_have_no_common_clock_are_not_merged(
+    tmp_path: Path, start: int | None, header: dict[str, Any], said: str
+) -> None:
+    """Without a start, of another backend or of another machine: one sentence that names the file."""
+    one = process(tmp_path / "a", 0, boot="1")
+    other = process(tmp_path / "b", start, **{"boot": "1", **header})
+    with pytest.raises(HistoryError, match=said) as refused:
+        merge_histories([one, other])
+    assert str(other) in str(refused.value)
+
+
+def test_a_clock_that_goes_back_is_not_merged(tmp_path: Path) -> None:
+    """Times that fall within one file cannot be put on a line."""
+    file = process(tmp_path / "a", 0, (5, 0, "invoke", "get", None), (4, 0, "ok", "get", None))
+    with pytest.raises(HistoryError, match="went back from 5 to 4"):
+        list(merge_histories([file]).events())
+
+
+def test_files_of_real_processes_merge_in_the_order_of_their_calls(tmp_path: Path) -> None:
+    """Two processes of this machine take turns; merged, their events alternate as they happened."""
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom lockproof.history import HistoryWriter\n"
+        "writer = HistoryWriter({'backend': 'b'}, Path(sys.argv[1]))\n"
+        "p = writer.new_process(sys.argv[1])\n"
+        "for line in sys.stdin:\n"
+        "    writer.append(p, 'invoke', 'get', ws=line.strip(), given={})\n"
+        "    writer.append(p, 'ok', 'get', ws=line.strip(), out={'value': None})\n"
+        "    print('done', flush=True)\n"
+        "writer.close()\n"
+    )
+    files = [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(file)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for file in files
+    ]
+    turns = [Random(4).randrange(2) for _ in range(20)]
+    for n, turn in enumerate(turns):
+        stdin, stdout = running[turn].stdin, running[turn].stdout
+        assert stdin is not None
+        assert stdout is not None
+        print(n, file=stdin, flush=True)
+        assert stdout.readline() == "done\n"
+    for child in running:
+        child.communicate(timeout=60)
+    history = whole(*files)
+    assert [op.ws for op in history.operations()] == [str(n) for n in range(len(turns))]
+    assert [history.names[op.p] for op in history.operations()] == [str(files[turn]) for turn in turns]
+    assert history.closed
+
+
+def test_the_header_tells_when_and_where_the_clock_started(tmp_path: Path) -> None:
+    """What merging needs is written, and read back."""
+    with HistoryWriter({"test": "t"}, tmp_path / "a") as one, HistoryWriter({}, tmp_path / "b") as other:
+        pass
+    assert read_history(tmp_path / "a").header["start"] == one.header["start"] < other.header["start"]
+    assert one.header.get("boot") == other.header.get("boot")
