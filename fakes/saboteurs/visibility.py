@@ -49,7 +49,7 @@ class OwnReadCacheClient(MemoryClient):
         return self.cached[workspace][1]
 
 
-@register.breaks("STATE-VIS-001")
+@register.breaks("STATE-VIS-001", "STATE-DEL-001")
 class OwnReadCache(BrokenDriver):
     """A client's own writes do not empty its read cache."""
 

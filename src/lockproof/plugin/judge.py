@@ -115,6 +115,7 @@ def failure(
     writer = own or (getattr(item, "funcargs", None) and item.funcargs.get("history"))  # type: ignore[attr-defined]
     recorded = writer if isinstance(writer, HistoryWriter) else None
     calls = next((leaf.program for leaf in leaves if hasattr(leaf, "program")), ())
+    title = f"{', '.join(entry['requirements'])}: {raised}"
     witness = next(filter(None, (getattr(leaf, "witness", ()) for leaf in leaves)), ())
     crash = getattr(report.longrepr, "reprcrash", None)
     observed = crash.message if crash is not None else str(report.longrepr or "")
@@ -128,7 +129,7 @@ def failure(
         if recorded
         else [],
         "history": recorded.path.name if recorded and recorded.path else "",
-        "program": redactor.text(program(str(raised), backend.id, given, calls)) if calls else "",
+        "program": redactor.text(program(title, backend.id, given, calls)) if calls else "",
         "traceback": redactor.text(report.longreprtext)[-4 * LONGEST :],
     }
 

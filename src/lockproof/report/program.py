@@ -41,6 +41,11 @@ def id_of(answer):
     return answer.holder.ID if isinstance(answer, DriverError) else answer
 
 
+def described(info):
+    """What a refusal must repeat of the holder's request."""
+    return info.Operation, info.Info, info.Who, info.Version
+
+
 def data(snapshot):
     """The bytes of a state, None where there is none."""
     return None if snapshot is None else snapshot.data

@@ -27,6 +27,7 @@ CLIENT = st.sampled_from(CLIENTS)
 PLACE = st.sampled_from((0, 1, 2))
 WHICH = st.sampled_from((0, 1, 2))
 
+Tour = Sequence[tuple[str, Mapping[str, Any]]]
 Step = Callable[..., Place | None]
 
 
@@ -94,7 +95,7 @@ class Machine(RuleBasedStateMachine):
     """
 
     ground: ClassVar[Grounds]
-    tour: ClassVar[Sequence[tuple[str, Mapping[str, Any]]]] = ()
+    tour: ClassVar[Tour] = ()
     looks: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self) -> None:
@@ -109,6 +110,7 @@ class Machine(RuleBasedStateMachine):
         self.contention = 0
         self.looked = False
         self.rules_taken: Counter[str] = Counter()
+        self.rules_so_far: list[str] = []
         self.default_promises()
 
     def default_promises(self) -> None:
@@ -127,12 +129,16 @@ class Machine(RuleBasedStateMachine):
         if not self.looked:
             self.looked = True
             self.look(self.places)
+        self.rules_so_far.append(function.__name__)
         before = self.script.unserved
         self.script.unserved = ""
         try:
             place = function(self, **arguments)
             self.rules_taken[function.__name__] += not self.script.unserved
             self.look(self.places if place is None else [place])
+        except Found as found:
+            found.rules = tuple(self.rules_so_far)
+            raise
         finally:
             self.script.unserved = before or self.script.unserved
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from lockproof.driver import DriverError, LockInfo
 from lockproof.suites.concurrency.machines.base import (
@@ -12,6 +12,7 @@ from lockproof.suites.concurrency.machines.base import (
     SECOND_OPINION,
     WHICH,
     Machine,
+    Tour,
     step,
 )
 from lockproof.suites.concurrency.machines.model import Grant, Place
@@ -280,20 +281,20 @@ class LockRules(Machine):
             return "LOCK-SCOPE-001"
         if place.holder is not None and place.holder.told_again and place.holder.info.Info == named.Info:
             return "LOCK-IDEM-002"
-        if any(grant.is_named_by(named) for grant in place.released) and self.still_releases(place, named.ID):
-            return place.suspect or place.free_by
+        if self.still_releases(place, named.ID):
+            return place.suspect or place.free_by or "LOCK-HOLD-001"
         return "LOCK-HOLD-001"
 
     def compare(self, outcome: Outcome, held: Grant) -> None:
         """The holder that a refusal names is described as in its request."""
-        named = outcome.holder
-        for field in ("Operation", "Info", "Who", "Version"):
-            self.script.check(
-                f"{outcome.term}.holder.{field} == {held.term}.{field}",
-                getattr(named, field) == getattr(held.info, field),
-                "LOCK-HOLD-002",
-                f"the refusal names {getattr(named, field)!r} as the holder's {field}",
-            )
+        named, fields = outcome.holder, ("Operation", "Info", "Who", "Version")
+        wrong = [name for name in fields if getattr(named, name, "") != getattr(held.info, name)]
+        self.script.check(
+            f"described({outcome.term}.holder) == described({held.term})",
+            not wrong,
+            "LOCK-HOLD-002",
+            f"{outcome.term} describes the holder with another {', '.join(wrong)} than its request",
+        )
 
     def release(self, who: str, place: Place, grant: Grant, works: str, free_by: str) -> bool:
         """A release with the id of `grant`; whether it succeeded."""
@@ -330,7 +331,7 @@ class LockMachine(LockRules):
     """The lock alone."""
 
     looks = frozenset({"locks"})
-    tour = (
+    tour: ClassVar[Tour] = (
         ("lock", {"who": "alice", "where": 0}),
         ("unlock", {"where": 0}),
         ("lock", {"who": "alice", "where": 0}),
@@ -339,22 +340,22 @@ class LockMachine(LockRules):
         ("logins_expire", {}),
         ("lock_again", {"where": 0, "which": 0}),
         ("unlock_a_wrong_id", {"who": "bob", "where": 0}),
-        ("crash", {"who": "bob"}),
         ("unlock", {"where": 0}),
-        ("unlock_an_old_id", {"where": 0, "which": 0}),
         ("lock", {"who": "bob", "where": 0}),
         ("unlock_an_old_id", {"where": 0, "which": 0}),
-        ("crash", {"who": "bob"}),
         ("force_unlock", {"who": "carol", "where": 0}),
         ("lock", {"who": "carol", "where": 0}),
+        ("unlock_an_old_id", {"where": 0, "which": 0}),
+        ("crash", {"who": "carol"}),
+        ("force_unlock", {"who": "alice", "where": 0}),
         ("unlock_an_old_id", {"where": 0, "which": 0}),
         ("the_lock_store_loses_a_reply", {}),
         ("lock", {"who": "alice", "where": 1}),
         ("unlock_and_lose_the_reply", {"where": 0}),
-        ("lock", {"who": "bob", "where": 0}),
-        ("unlock", {"where": 0}),
-        ("lock_and_lose_the_reply", {"who": "alice", "where": 0}),
-        ("lock_again", {"where": 0, "which": 0}),
-        ("unlock", {"where": 0}),
+        ("lock", {"who": "bob", "where": 1}),
+        ("unlock", {"where": 1}),
+        ("lock_and_lose_the_reply", {"who": "alice", "where": 2}),
+        ("lock_again", {"where": 2, "which": 0}),
+        ("unlock", {"where": 2}),
         ("lock", {"who": "bob", "where": 0}),
     )

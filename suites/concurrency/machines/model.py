@@ -47,10 +47,12 @@ class Place:
 
     `free_by` is the requirement that promises that a free lock can be taken; `by_name` says that the holder
     is known from a refusal alone, which chose between several; `suspect` is a requirement whose violation
-    would show as a second holder; `rewritten` is the requirement that a write after a deletion is about.
-    `unseen` is the requirement that the last change of the state is about, until it was read; `change` is the
-    call that last changed it and `writer` who made it; `contenders` are the clients
-    that asked for the lock since it was last taken.
+    would show as a second holder, `rewritten` the one that a write after a deletion is about; `deleted` says
+    whether there was any.
+
+    `doubted` are states that were possible until somebody read another one; `unseen` is the requirement that
+    the last change of the state is about, until it was read; `change` is the call that last changed it and
+    `writer` who made it; `contenders` are the clients that asked for the lock since it was last taken.
     """
 
     name: str
@@ -63,6 +65,8 @@ class Place:
     by_name: bool = False
     suspect: str = ""
     rewritten: str = ""
+    deleted: bool = False
+    doubted: list[bytes | None] = field(default_factory=list)
     unseen: str = ""
     change: str = ""
     writer: str = ""
@@ -116,7 +120,7 @@ class Place:
 
     def store(self, data: bytes | None, change: str, writer: str) -> None:
         """`data` is what is stored, by the call `change` of `writer`."""
-        self.states = [data]
+        self.states, self.doubted = [data], []
         self.change, self.writer = change, writer
 
     def may_store(self, data: bytes | None, change: str, writer: str) -> None:

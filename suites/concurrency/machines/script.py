@@ -6,7 +6,7 @@ What is written down is a program: the same calls with the same demands, as a pe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,7 +25,10 @@ SHOWN = 10
 
 
 class Found(Violation):
-    """`requirement` is violated by the calls of `program`; `history` holds them as they happened."""
+    """`requirement` is violated by the calls of `program`; `history` holds them as they happened. `rules`
+    are the machine's rules that made them."""
+
+    rules: Sequence[str] = ()
 
     def __init__(self, requirement: str, sentence: str, program: list[str], history: HistoryWriter) -> None:
         calls = [line for line in program if not line.startswith("info")]
@@ -33,7 +36,7 @@ class Found(Violation):
         shown = [*([f"… {more} lines before"] if more > 0 else []), *calls[-SHOWN:]]
         operations = list(history.history().operations())
         super().__init__(
-            "\n".join([f"{requirement}: {sentence}", *shown]),
+            "\n".join([sentence, *shown]),
             witness=[operation.invoke.i for operation in operations[-SHOWN:]],
         )
         self.requirement = requirement

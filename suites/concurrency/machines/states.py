@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from lockproof.driver import DriverError
 from lockproof.spec.statefile import document, tofu_bytes
 from lockproof.suites.concurrency.machines.base import (
@@ -10,6 +12,7 @@ from lockproof.suites.concurrency.machines.base import (
     SECOND_OPINION,
     WHICH,
     Machine,
+    Tour,
     step,
 )
 from lockproof.suites.concurrency.machines.locks import NEVER_GRANTED, ended, releasable
@@ -73,7 +76,7 @@ class StateRules(Machine):
         self.lock_promise = "LOCK-STATE-001"
         if outcome.ok:
             place.store(None, "delete", who)
-            place.rewritten = "STATE-DEL-002" if there else place.rewritten
+            place.rewritten, place.deleted = "STATE-DEL-002" if there else place.rewritten, True
         elif outcome.unknown:
             place.may_store(None, "delete", who)
         if not outcome.refused and place.listed is not False and place is not self.default:
@@ -88,7 +91,7 @@ class StateRules(Machine):
         place.may_store(None, "delete", who)
         if place.listed is not False and place is not self.default:
             place.listed = None
-        place.unseen = "STATE-DEL-001"
+        place.unseen, place.rewritten, place.deleted = "STATE-DEL-001", "STATE-DEL-002", True
         self.lock_promise = "LOCK-STATE-001"
         self.unread = place
         return place
@@ -149,7 +152,7 @@ class StateRules(Machine):
         terms = {one: f"state({serial})" for serial in range(1, self.serial + 1) for one in [state(serial)]}
         possible = ", ".join("None" if one is None else terms[one] for one in place.states)
         right = data in place.states
-        blamed = "" if right else self.diagnose_read(who, place, promise, never)
+        blamed = "" if right else self.diagnose_read(who, place, data, promise, never)
         shown = "nothing" if data is None else terms.get(data, f"{len(data)} bytes that nobody wrote")
         self.script.check(
             f"data({outcome.term}) in [{possible}]",
@@ -162,16 +165,23 @@ class StateRules(Machine):
             place.rewritten = ""
         if place.change == "delete":
             self.script.count("STATE-DEL-001")
+        place.doubted += [other for other in place.states if other != data]
         place.states, place.unseen = [data], ""
 
-    def diagnose_read(self, who: str, place: Place, promise: str, never: bool) -> str:
+    def diagnose_read(self, who: str, place: Place, data: bytes | None, promise: str, never: bool) -> str:
         """Which requirement a wrong read violates: a new client that reads rightly shows that the state is
         right, and who read it wrongly had not noticed the last change."""
+        if data and place.deleted and any(one and data.startswith(one) for one in place.states):
+            return "STATE-DEL-002"
         try:
             snapshot = self.script.scope.client(SECOND_OPINION).get(place.name)
         except DriverError:
             return promise
         seen = None if snapshot is None else snapshot.data
+        if (
+            seen in place.doubted and promise == "STATE-READ-001"
+        ):  # who read another one had not noticed the change
+            return "STATE-VIS-002" if place.change == "put" else "STATE-DEL-001"
         if seen in place.states and place.change == "put":
             return "STATE-VIS-001" if who == place.writer else "STATE-VIS-002"
         if seen in place.states and place.change:
@@ -219,7 +229,7 @@ class StateMachine(StateRules):
     """The state alone."""
 
     looks = frozenset({"states"})
-    tour = (
+    tour: ClassVar[Tour] = (
         ("get", {"who": "alice", "where": 0}),
         ("put", {"who": "alice", "where": 0}),
         ("advance_the_clock", {}),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from lockproof.driver import DriverError
 from lockproof.driver.memory import DEFAULT
-from lockproof.suites.concurrency.machines.base import CLIENT, PLACE, SECOND_OPINION, Machine, step
+from lockproof.suites.concurrency.machines.base import CLIENT, PLACE, SECOND_OPINION, Machine, Tour, step
 from lockproof.suites.concurrency.machines.locks import LockMachine, LockRules
 from lockproof.suites.concurrency.machines.model import Place
 from lockproof.suites.concurrency.machines.script import Demand
@@ -103,7 +105,7 @@ class WorkspaceMachine(WorkspaceRules, StateRules):
     """Workspaces and their states."""
 
     looks = frozenset({"states", "workspaces"})
-    tour = (
+    tour: ClassVar[Tour] = (
         ("list_workspaces", {"who": "alice"}),
         ("put", {"who": "alice", "where": 1}),
         ("advance_the_clock", {}),
@@ -130,14 +132,17 @@ class WholeMachine(LockRules, LockedStateRules, WorkspaceRules):
     """Locks, states and workspaces together."""
 
     looks = frozenset({"locks", "states", "workspaces"})
-    tour = (
-        *LockMachine.tour,
+    tour: ClassVar[Tour] = (
+        ("lock", {"who": "alice", "where": 0}),
         ("put_by_the_holder", {"where": 0}),
         ("put_by_the_holder", {"where": 0}),
-        ("put_by_a_former_holder", {"where": 0, "which": 0}),
         ("put_with_a_wrong_id", {"who": "alice", "where": 0}),
         ("put", {"who": "carol", "where": 0}),
         ("get", {"who": "carol", "where": 0}),
+        ("unlock", {"where": 0}),
+        ("put_by_a_former_holder", {"where": 0, "which": 0}),
+        *LockMachine.tour,
+        ("put_by_a_former_holder", {"where": 0, "which": 0}),
         ("delete", {"who": "bob", "where": 0}),
         *WorkspaceMachine.tour,
         ("lock", {"who": "alice", "where": 1}),
