@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tracemalloc
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
-from lockproof.checkers import check_register, check_stream, register
+from lockproof.checkers import check_register, check_stream
 from lockproof.history import (
     Event,
     History,
@@ -108,28 +107,6 @@ def test_what_is_no_history_is_named_with_its_line(tmp_path: Path, texts: list[s
         list(stream_history(path).events())
     assert str(whole.value) == str(streamed.value)
     assert len(str(whole.value).splitlines()) == 1
-
-
-def test_a_long_history_is_judged_in_the_memory_of_a_short_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Four times the operations take no more than half as much memory again."""
-    monkeypatch.setattr(register, "SETTLED", 128)
-
-    def peak(operations: int) -> int:
-        path = tmp_path / f"{operations}.jsonl"
-        workload = Workload(model="register", operations=operations, clients=8, seed=2, deletes=0.1)
-        with path.open("w", encoding="utf-8") as file:
-            file.writelines(lines(generate(workload)))
-        tracemalloc.start()
-        try:
-            assert check_stream(stream_history(path)).status == "valid"
-            return tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-
-    short = peak(1_500)
-    assert peak(6_000) < 1.5 * short
 
 
 # --- histories of several processes --------------------------------------------------------------
