@@ -97,7 +97,6 @@ class Grounds:
         if op.f == "lock" and op.kind != "fail":
             key = key_of(op)
             last = _last(kept) if last is None else last
-            yield from _absent(space.requests.effective(key, op.i), kept)
             yield from _absent((r for r in space.releases.get(key, ()) if r.i < last), kept)
         elif op.f != "lock" and op.given.get("lock_id") is not None:
             key = space.requests.by_id(op.given["lock_id"], op.i)
