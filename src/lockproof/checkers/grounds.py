@@ -99,8 +99,8 @@ class Grounds:
             last = _last(kept) if last is None else last
             yield from _absent((r for r in space.releases.get(key, ()) if r.i < last), kept)
         elif op.f != "lock" and op.given.get("lock_id") is not None:
-            key = space.requests.by_id(op.given["lock_id"], op.i)
-            yield from _absent(_holding(space.requests, key, end), kept)
+            used = space.requests.by_id(op.given["lock_id"], op.i)
+            yield from _absent(_holding(space.requests, used, end), kept)
         if holder_of(op) is not None:
             yield from _absent(_holding(space.requests, space.requests.named(op), end), kept)
         elif op.f == "lock" and op.kind == "fail":
