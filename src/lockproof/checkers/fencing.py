@@ -165,22 +165,28 @@ class FencedState(WorkspaceLock):
             if value.first is not None
         )
         for writer, name, value in known:
-            if name is not None and value.first and later.least(value.first_end, value) <= since:
-                del writer.values[name], self.values[name]
+            if value.first_end == math.inf or later.least(value.first_end, value) > since:
+                continue
+            del writer.values[name]
+            if value is self._nothing:
+                self._emptied = True
+            else:
+                del self.values[name]
         for name, value in list(self.values.items()):
             if value.write is None and value.first_end <= since:
                 del self.values[name]
-        done = {id(w) for w in self.writers.values() if not w.values and self._is_over(w)}
+        done = {id(writer) for writer in writers if not writer.real() and self._is_over(writer)}
         bounds = [
             min((span.first for span in spans), default=math.inf)
             for spans in _timelines([writer for writer in writers if id(writer) not in done])
         ]
-        self.writers = {
-            key: writer
-            for key, writer in self.writers.items()
-            if id(writer) not in done
-            or any(span.last > bound for span, bound in zip(_spans(writer), bounds, strict=True))
-        }
+        for key, writer in list(self.writers.items()):
+            if id(writer) not in done:
+                continue
+            if all(span.last <= bound for span, bound in zip(_spans(writer), bounds, strict=True)):
+                writer.stored = NOWHERE  # out of the order, until one of its lost writes is read
+                if not writer.values:
+                    del self.writers[key]
 
     def _is_over(self, writer: Writer) -> bool:
         return writer.session is None or writer.session not in self.sessions.proven
