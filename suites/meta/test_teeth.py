@@ -13,13 +13,14 @@ from lockproof.driver import Locked, LockInfo
 from lockproof.driver.recorder import RecordedClient
 from lockproof.explore import Program, Shared
 from lockproof.fakes.saboteurs.catalogue import CorrectVariant, Saboteur
-from lockproof.teeth.bites import Bite, Chance, chance
+from lockproof.teeth.bites import Bite, Chance, chance, free_tests
 from lockproof.teeth.schedules import Kill, kill
 from lockproof.teeth.table import saboteur_table
 from lockproof.teeth.variants import judge_variant
 
 HERE = "py:lockproof.suites.meta.teeth_backends"
 RACE = Saboteur("race", "LOCK-EXCL-001", "", f"{HERE}:LooksThenTakes.driver", ("locks",), timing=True)
+HELD = "suites/locks/test_exclusion.py::test_a_held_lock_is_refused_to_others"
 KILL = Kill("lock-lock", 7, 0.02, "two holders", replays=True)
 
 
@@ -63,19 +64,16 @@ READS = Program("two read", "", {"alice": read, "bob": read})
 
 def test_every_seed_is_a_run_of_its_own_in_one_process() -> None:
     """A backend that is broken in every second run of a process is caught in every second run."""
-    saboteur = Saboteur(
-        "every-second", "LOCK-EXCL-001", "", f"{HERE}:BreaksEverySecondRun", ("smoke", "locks")
-    )
-    runs = teeth.run_seeds([saboteur], range(4), narrow=True)
+    saboteur = Saboteur("every-second", "LOCK-EXCL-001", "", f"{HERE}:BreaksEverySecondRun", ("locks",))
+    tests = [f"{HELD}[default]", f"{HELD}[staging]"]
+    runs = teeth.run_seeds([saboteur], range(4), {"every-second": tests})
     kills = [bool(teeth.bite(saboteur, results["every-second"]).test) for results in runs]
     assert kills == [False, True, False, True]
-    cited = {name for results in runs for r in results["every-second"] for name in r["requirements"]}
-    assert "LOCK-EXCL-001" in cited
-    assert "LOCK-FENCE-001" not in cited, "a narrow run is of what the saboteur breaks"
+    assert {r["test"] for results in runs for r in results["every-second"]} == set(tests)
 
 
 def test_seeds_reach_the_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each run is asked for with its own seed, and without the suite that explores schedules."""
+    """Each run is asked for with its seed, and for the tests that it is given, each on its own backend."""
     asked: list[list[str]] = []
 
     def remember(entries: Any, runs: list[list[str]]) -> list[Any]:
@@ -83,12 +81,46 @@ def test_seeds_reach_the_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         return []
 
     monkeypatch.setattr("lockproof.teeth.runs._run", remember)
-    teeth.run_seeds([replace(RACE, suites=("locks", "concurrency"))], (3, 8), narrow=True)
-    options = ("--backend-seed", "--backend-suite")
-    assert [[word for word in run if word.startswith(options)] for run in asked] == [
-        ["--backend-suite=locks", "--backend-seed=3"],
-        ["--backend-suite=locks", "--backend-seed=8"],
+    memory = replace(RACE, name="memory", backend="memory")
+    teeth.run_seeds([RACE, memory], (3, 8), {"race": [f"{HELD}[default]"], "memory": ["suites/a.py::test_b"]})
+    assert [[word for word in run if "--backend-seed" in word] for run in asked] == [
+        ["--backend-seed=3"],
+        ["--backend-seed=8"],
     ]
+    for run in asked:
+        first, second = run[run.index("--") + 1 :]
+        assert first.endswith(f"/{HELD}[{RACE.backend}-default]")
+        assert second.endswith("/suites/a.py::test_b[memory]")
+
+
+def test_tests_that_choose_no_schedule_are_those_to_repeat() -> None:
+    """Of what a saboteur breaks; not what was skipped, and not what explores."""
+    results = [
+        result("pass", "LOCK-EXCL-001", test="one"),
+        result("fail", "LOCK-EXCL-001", test="two"),
+        result("skip", "LOCK-EXCL-001", test="three"),
+        result("fail", "LOCK-EXCL-001", test="suites/concurrency/test_schedules.py::test_it"),
+        result("fail", "LOCK-REL-001", test="five"),
+    ]
+    assert free_tests(RACE, results) == ["one", "two"]
+
+
+def test_a_saboteur_without_such_tests_is_never_caught_by_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not run, and counted as missed with every seed; the others are counted."""
+    explored = result("fail", "LOCK-EXCL-001", test="suites/concurrency/test_schedules.py::test_it")
+    free = replace(RACE, name="free", timing=False)
+    caught = {"race": [explored], "free": [result("fail", "LOCK-EXCL-001")]}
+    seeded: list[str] = []
+
+    def run_seeds(entries: Any, seeds: Any, tests: Any) -> list[Any]:
+        seeded.extend(entry.name for entry in entries)
+        return [{"free": [result("fail", "LOCK-EXCL-001")]} for _ in seeds]
+
+    monkeypatch.setattr(teeth, "run_batch", lambda batch, narrow: {e.name: caught[e.name] for e in batch})
+    monkeypatch.setattr(teeth, "run_seeds", run_seeds)
+    chances = [bite.chance for bite in teeth.bites([RACE, free], seeds=3)]
+    assert chances == [Chance(0, 3), Chance(3, 3)]
+    assert seeded == ["free"]
 
 
 def test_a_kill_by_chance_is_one_without_a_chosen_schedule() -> None:

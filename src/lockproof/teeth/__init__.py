@@ -21,7 +21,7 @@ from functools import partial
 from typing import TypeVar
 
 from lockproof.fakes.saboteurs.catalogue import CorrectVariant, Saboteur, correct_variants, saboteurs
-from lockproof.teeth.bites import Bite, bite, catches, chance, without_saboteur
+from lockproof.teeth.bites import Bite, bite, catches, chance, free_tests, without_saboteur
 from lockproof.teeth.runs import (
     Entry,
     Result,
@@ -49,6 +49,7 @@ __all__ = [
     "without_saboteur",
 ]
 
+SEEDED_BATCH = 24  # only a few tests of each are run
 Progress = Callable[[str, int, int], object]
 E = TypeVar("E", Saboteur, CorrectVariant)
 
@@ -90,7 +91,7 @@ def run(
 def bites(chosen: Sequence[Saboteur], *, seeds: int = 0, progress: Progress = no_progress) -> list[Bite]:
     """What became of each saboteur, in the order given. Raises `TeethError`."""
     caught: Results = {}
-    for part in in_parallel(partial(run_batch, narrow=True), chosen):
+    for part in in_parallel(partial(run_batch, narrow=True), batches(chosen)):
         caught |= part
         progress("saboteurs run", len(caught), len(chosen))
     found = [bite(saboteur, caught[saboteur.name]) for saboteur in chosen]
@@ -100,8 +101,13 @@ def bites(chosen: Sequence[Saboteur], *, seeds: int = 0, progress: Progress = no
         found[n] = replace(found[n], explored=kill(chosen[n], programs_of(tests)))
         progress("saboteurs of timing explored", done, len(timing))
     if seeds:
-        runs = _with_seeds(chosen, seeds, progress, narrow=True)
-        found = [replace(b, chance=chance(s, runs[s.name])) for b, s in zip(found, chosen, strict=True)]
+        free = {s.name: free_tests(s, caught[s.name]) for s in chosen}
+        parts = batches([s for s in chosen if free[s.name]], SEEDED_BATCH)
+        runs = _with_seeds(parts, seeds, progress, free)
+        found = [
+            replace(b, chance=chance(s, runs.get(s.name, [()] * seeds)))
+            for b, s in zip(found, chosen, strict=True)
+        ]
     return found
 
 
@@ -116,20 +122,23 @@ def run_variants(
     """Runs the named correct variants (all when none is named), once or with so many seeds, and prints
     what the suites made of them. The exit code is 0 when nothing failed. Raises as `run` does."""
     chosen = _named(names, correct_variants(), "correct variant")
-    runs = _with_seeds(chosen, max(seeds, 1), progress, narrow=False)
+    runs = _with_seeds(batches(chosen), max(seeds, 1), progress)
     found = [judge_variant(variant, runs[variant.name]) for variant in chosen]
     echo(variant_table(form, found))
     return 1 if any(item.alarms for item in found) else 0
 
 
 def _with_seeds(
-    chosen: Sequence[Entry], seeds: int, progress: Progress, *, narrow: bool
+    parts: Sequence[Sequence[Entry]],
+    seeds: int,
+    progress: Progress,
+    tests: Mapping[str, Sequence[str]] | None = None,
 ) -> Mapping[str, Sequence[Sequence[Result]]]:
     """The results of so many runs by the entries' names, run with the seeds 1, 2, 3, …"""
     found: dict[str, list[list[Result]]] = {}
-    for runs in in_parallel(partial(run_seeds, seeds=range(1, seeds + 1), narrow=narrow), chosen):
+    for runs in in_parallel(partial(run_seeds, seeds=range(1, seeds + 1), tests=tests), parts):
         found |= {name: [results[name] for results in runs] for name in runs[0]}
-        progress(f"run with {seeds} seeds", len(found), len(chosen))
+        progress(f"run with {seeds} seeds", len(found), sum(map(len, parts)))
     return found
 
 

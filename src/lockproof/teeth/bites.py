@@ -75,6 +75,12 @@ def catches(saboteur: Saboteur, results: Iterable[Result]) -> list[Result]:
     return [r for r in results if r["status"] == "fail" and saboteur.breaks in r["requirements"]]
 
 
+def free_tests(saboteur: Saboteur, results: Iterable[Result]) -> list[str]:
+    """The ids of the tests of what the saboteur breaks that apply and leave the interleaving to chance."""
+    applied = (r for r in results if saboteur.breaks in r["requirements"] and r["status"] != "skip")
+    return [result["test"] for result in applied if not is_explored(result)]
+
+
 def is_explored(result: Result) -> bool:
     """Whether the test chooses the interleaving."""
     return f"suites/{EXPLORED}/" in result["test"]

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from lockproof.driver.registry import resolve
 from lockproof.fakes.saboteurs.catalogue import CorrectVariant, Saboteur
+from lockproof.plugin.collect import suite_root
 
 Entry = Saboteur | CorrectVariant
 Result = Mapping[str, Any]
@@ -34,23 +35,18 @@ class TeethError(Exception):
     """A batch could not be run; the message says what pytest said."""
 
 
-def batches(entries: Iterable[Entry]) -> list[list[Entry]]:
+def batches(entries: Iterable[Entry], size: int = BATCH) -> list[list[Entry]]:
     """Entries that may share a process: same suites and requirements, and no options of their own."""
     alike: dict[tuple[object, ...], list[Entry]] = defaultdict(list)
     for entry in entries:
         alike[entry.suites, entry.only, entry.name if entry.options else ""].append(entry)
-    return [same[at : at + BATCH] for same in alike.values() for at in range(0, len(same), BATCH)]
+    return [same[at : at + size] for same in alike.values() for at in range(0, len(same), size)]
 
 
-def free_running(entry: Entry) -> tuple[str, ...]:
-    """The entry's suites whose tests leave the interleaving to chance."""
-    return tuple(suite for suite in entry.suites if suite != EXPLORED)
-
-
-def in_parallel(run: Callable[[Sequence[Entry]], T], entries: Iterable[Entry]) -> Iterator[T]:
-    """What `run` makes of each batch of the entries, in the order of the batches."""
+def in_parallel(run: Callable[[Sequence[Entry]], T], parts: Sequence[Sequence[Entry]]) -> Iterator[T]:
+    """What `run` makes of each batch, in their order."""
     with ThreadPoolExecutor(JOBS) as pool:
-        yield from pool.map(run, batches(entries))
+        yield from pool.map(run, parts)
 
 
 def run_batch(entries: Sequence[Entry], *, narrow: bool = False) -> Results:
@@ -59,21 +55,46 @@ def run_batch(entries: Sequence[Entry], *, narrow: bool = False) -> Results:
 
     Raises `TeethError` when the run ends without a report, or without one of its backends.
     """
-    return _run(entries, [_words(entries, entries[0].suites, narrow)])[0]
+    broken = {entry.breaks: None for entry in entries if isinstance(entry, Saboteur)}
+    only = broken if narrow else entries[0].only
+    words = [*_words(entries), *(f"--backend-req={name}" for name in only)]
+    return _run(entries, [words])[0]
 
 
-def run_seeds(entries: Sequence[Entry], seeds: Iterable[int], *, narrow: bool = False) -> list[Results]:
-    """As `run_batch`, once with each seed, without the suite `concurrency` where `narrow`: all in one
-    process, so that Python's start is paid once."""
-    suites = free_running(entries[0]) if narrow else entries[0].suites
-    words = _words(entries, suites, narrow)
-    return _run(entries, [[*words, f"--backend-seed={seed}"] for seed in seeds])
+def run_seeds(
+    entries: Sequence[Entry], seeds: Iterable[int], tests: Mapping[str, Sequence[str]] | None = None
+) -> list[Results]:
+    """As `run_batch`, once with each seed, in one process, so that Python's start is paid once.
+
+    `tests` are the ids, without the backend, of those that are run against the entries of these names.
+    """
+    words = _words(entries)
+    if tests is None:
+        words += [f"--backend-req={name}" for name in entries[0].only]
+    runs = [[*words, f"--backend-seed={seed}"] for seed in seeds]
+    if tests is not None:
+        ids = [path for entry in entries for test in tests[entry.name] for path in _paths(entry, test)]
+        runs = [[*run, "--", *ids] for run in runs]
+    return _run(entries, runs)
 
 
-def _run(entries: Sequence[Entry], runs: Sequence[Sequence[str]]) -> list[Results]:
+def _paths(entry: Entry, test: str) -> Iterator[str]:
+    """What pytest is to be given to run the test against the entry's backend, or its variants."""
+    file, _, name = test.partition("::")
+    name, _, parameters = name.partition("[")
+    for spec in resolve(entry.backend, entry.options):
+        inside = f"{spec.id}-{parameters}" if parameters else f"{spec.id}]"
+        yield f"{suite_root().parent / file}::{name}[{inside}"
+
+
+def _run(entries: Sequence[Entry], runs: Sequence[list[str]]) -> list[Results]:
     with tempfile.TemporaryDirectory(prefix="lockproof-teeth-") as folder:
         reports = [Path(folder, f"run-{n}") for n in range(len(runs))]
-        orders = [[*words, f"--backend-report={report}"] for words, report in zip(runs, reports, strict=True)]
+        n = len(entries)  # backends come first, then options
+        orders = [
+            [*words[:n], f"--backend-report={report}", *words[n:]]
+            for words, report in zip(runs, reports, strict=True)
+        ]
         command = [sys.executable, "-m", "lockproof.teeth.repeat"]
         seconds = RUN_SECONDS * len(runs)
         try:
@@ -106,14 +127,12 @@ def _by_entry(entries: Sequence[Entry], document: Mapping[str, Any]) -> Results:
     return found
 
 
-def _words(entries: Sequence[Entry], suites: Sequence[str], narrow: bool) -> list[str]:
-    """What stands behind `lockproof run`, without the folder of the report."""
-    broken = {entry.breaks: None for entry in entries if isinstance(entry, Saboteur)}
+def _words(entries: Sequence[Entry]) -> list[str]:
+    """What stands behind `lockproof run`, without requirements and the folder of the report."""
     return [
         *(entry.backend for entry in entries),
-        f"--backend-suite={','.join(suites)}",
+        f"--backend-suite={','.join(entries[0].suites)}",
         *(f"--backend-opt={key}={value}" for key, value in entries[0].options.items()),
-        *(f"--backend-req={name}" for name in (broken if narrow else entries[0].only)),
         *QUIET,
     ]
 
