@@ -229,6 +229,16 @@ ILLEGAL_LOCKS = {
         lock a    | [-          |
         unlock a  |     [-]     | held a
     """,
+    "a lost lock's id that is refused though a refusal told it": """
+        lock a    | [-             |
+        lock b    |   [-]          | held a 7
+        unlock 7  |      [-]       | not held
+    """,
+    "a lost lock under two ids": """
+        lock a    | [-             |
+        lock b    |   [-]          | held a 7
+        lock b    |      [-]       | held a 8
+    """,
     "a bare refusal while nobody can hold": """
         lock a    | [-]                 | ok
         unlock a  |     [-]             | ok

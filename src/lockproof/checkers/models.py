@@ -52,11 +52,12 @@ class Model(Protocol):
 
 class Grant(NamedTuple):
     """Who holds: token and id of its request, and the lock's id. `None`: one that nobody ever used or saw,
-    chosen by the backend whose reply was lost."""
+    chosen by the backend. `replied`: the id is what the backend answered, not one of those possible."""
 
     token: str
     request: str
     id: str | None
+    replied: bool
 
 
 class LockState(NamedTuple):
@@ -81,8 +82,8 @@ class LockModel:
       holds (LOCK-REL-003); while nobody holds it may be released again or refused (LOCK-IDEM-001). Any
       other id is refused (LOCK-REL-002).
     - A refusal that names a holder shows that it holds: matched by token, or by id where the token is
-      nobody's. A refused request that names none shows that somebody holds; a refused release that its
-      id does not.
+      nobody's. Where the reply was lost, the id that it tells is the lock's (LOCK-HOLD-001). A refused
+      request that names none shows that somebody holds; a refused release that its id does not.
     - With `fencing`, a write under an id shows that the id holds at some time during the call, and one
       refused for its id that it does not; else only what a refusal names counts.
     """
@@ -150,7 +151,7 @@ class Lock:
             return []
         ids = self.ids[request] if op.kind == "info" else [lock_id]
         return [
-            state._replace(holder=Grant(*request, own))
+            state._replace(holder=Grant(*request, own, op.kind == "ok"))
             for own in ids
             if own not in state.past or own == request[1]
         ]
@@ -177,7 +178,7 @@ class Lock:
         holder = state.holder
         if holder is None or holder.token != token:
             return False
-        return holder.id is not None or lock_id != holder.request
+        return holder.replied or lock_id in {"", holder.id}
 
 
 def _possible_ids(
@@ -186,7 +187,6 @@ def _possible_ids(
     """The lock ids that each request may have got if its reply was lost: its own, or one that the backend
     chose: as a refusal named it, as a second reply gave it, or, where the own one was refused, none that
     was ever used."""
-    used = {op.given.get("lock_id") for op in operations if op.kind != "fail"}
     refused = {op.given.get("lock_id") for op in operations if op.kind == "fail"}
     granted: dict[tuple[str, str], set[str]] = {}
     for op in operations:
@@ -197,7 +197,7 @@ def _possible_ids(
     by_id_alone = {lock_id for token, lock_id in named if not token} - taken
     possible: dict[tuple[str, str], Sequence[str | None]] = {}
     for (token, request), replies in granted.items():
-        told = {lock_id for name, lock_id in named if name == token and name} & used
+        told = {lock_id for name, lock_id in named if name == token and name}
         chosen = sorted((told | replies | by_id_alone) - {request, ""})
         own: list[str | None] = [request, None] if request in refused else [request or None]
         possible[token, request] = [*own, *chosen]
