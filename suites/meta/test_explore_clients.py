@@ -18,6 +18,7 @@ from lockproof.driver.recorder import RecordedClient
 from lockproof.driver.waiting import lock_with_backoff
 from lockproof.explore import (
     CRASH,
+    LOST_REPLY,
     Choice,
     Exhaustive,
     Exploration,
@@ -93,6 +94,24 @@ def test_crash_ends_a_client_at_every_step_and_leaves_its_call_pending() -> None
         (["half"], [("put", True)]),
         (["half", "whole"], [("put", True)]),
     ]
+
+
+def test_lost_reply_hides_a_call_that_has_happened() -> None:
+    """The client is told that nobody knows, the history says unknown, and the backend has done it."""
+    told = []
+
+    def writes(client: RecordedClient, shared: Shared) -> None:
+        try:
+            client.put("default", b"x")
+        except DriverError as failure:
+            told.append((failure.kind, failure.definite, failure.message))
+
+    bed = Bed()
+    judge = Collector(lambda history: [(op.f, op.kind) for op in history.operations()])
+    explore(program({"alice": writes}, faults=frozenset({LOST_REPLY}), judge=judge), bed, Exhaustive(0))
+    assert judge.seen == [[("put", "ok")], [("put", "info")]]
+    assert told == [("timeout", False, "the reply was lost")]
+    assert [scope.store.states for scope in bed.scopes] == [{"default": b"x"}] * 2
 
 
 def test_no_more_faults_than_the_program_allows() -> None:

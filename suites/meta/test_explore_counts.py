@@ -59,10 +59,13 @@ def test_bound_admits_just_the_schedules_with_so_many_preemptions(steps: dict[st
     assert spent == sorted(spent)
 
 
-class Scripted(MemoryClient):
-    """A client whose `get` reads and writes things of the scope, as its workspace says: `x`, `y=` …
+THINGS = "xyz"
 
-    A read adds to what is returned, a write puts a value in that no other write puts in.
+
+class Scripted(MemoryClient):
+    """A client whose `get` reads and writes things of the scope, as its workspace says: `x`, `y=`, `*` …
+
+    A read adds to what is returned, a write puts a value in that no other write puts in; `*` is all things.
     """
 
     def get(self, workspace: str) -> Snapshot | None:
@@ -71,10 +74,11 @@ class Scripted(MemoryClient):
             thing = word.removesuffix("=")
             write = thing != word
             checkpoint(f"{n} {word}", touches=thing, write=write)
-            if write:
-                self.store.states[thing] = f"{self.who} {workspace} {n}".encode()
-            else:
-                seen.append(self.store.states.get(thing, b"nothing"))
+            for each in THINGS if thing == "*" else thing:
+                if write:
+                    self.store.states[each] = f"{self.who} {workspace} {n}".encode()
+                else:
+                    seen.append(self.store.states.get(each, b"nothing"))
         return Snapshot(b",".join(seen))
 
 
@@ -100,7 +104,7 @@ def test_only_the_order_of_independent_calls_counts() -> None:
 
 
 def random_script(rng: random.Random) -> str:
-    return " ".join(rng.choice("xyz") + rng.choice(["", "="]) for _ in range(rng.randint(1, 3)))
+    return " ".join(rng.choice([*THINGS, "*"]) + rng.choice(["", "="]) for _ in range(rng.randint(1, 3)))
 
 
 @pytest.mark.parametrize("bound", [0, 1, 2, None])
