@@ -102,7 +102,7 @@ class Sessions:
     `proven` are the sessions that something shows to have held. `bare` are refusals that name nobody,
     `repeats` the releases of sessions that were released more than once, `strangers` operations that
     speak of a session that is not known (yet), `denials` those that deny one, `past` the sessions that
-    are over, by lock id. `unsure` says why some could not be told apart. Raises `Violated` as soon as an
+    are over, by lock id, `by_token` those that are not, by the token of their request. `unsure` says why some could not be told apart. Raises `Violated` as soon as an
     answer cannot be true.
     """
 
@@ -116,7 +116,7 @@ class Sessions:
         self.past: dict[str, Past] = {}
         self.unsure = ""
         self.requests: dict[tuple[str, str], Session] = {}
-        self._by_token: dict[str, list[Session]] = {}
+        self.by_token: dict[str, list[Session]] = {}
         self._by_id: dict[str, list[Session]] = {}
         self._complete: float = -1
 
@@ -172,7 +172,7 @@ class Sessions:
         """Forgets a session that is over, but for its `Past`."""
         del self.proven[session]
         del self.requests[session.token, session.request_id]
-        _drop(self._by_token, session.token, session)
+        _drop(self.by_token, session.token, session)
         for lock_id in {session.lock_id or session.request_id, session.request_id}:
             _drop(self._by_id, lock_id, session)
         end = session.freed or session.last or session.asked
@@ -185,7 +185,7 @@ class Sessions:
         holder = op.err.get("holder")
         if holder:
             token = holder.get("Info")
-            named = self._by_token.get(token) if token else None
+            named = self.by_token.get(token) if token else None
             if named is not None and len(named) == 1:
                 session = named[0]
                 lock_id = holder.get("ID")
@@ -215,7 +215,7 @@ class Sessions:
 
     def _find(self, op: Operation, token: str, lock_id: str, named: Any) -> None:
         """A holder that its token does not tell from others, by its lock id."""
-        own = op.f == "lock" and token and token == (op.given.get("info") or {}).get("Info")
+        own = not named and token and token == (op.given.get("info") or {}).get("Info")
         known = [] if own else [s for s in self._by_id.get(lock_id, ()) if not named or s.token == token]
         if len(known) == 1:
             self.observe(known[0], op, op.end)
@@ -233,7 +233,7 @@ class Sessions:
         if session is None:
             session = self.requests[key] = Session(*key, _light(op) if op.kind == "info" else op)
             if session.token:
-                self._by_token.setdefault(session.token, []).append(session)
+                self.by_token.setdefault(session.token, []).append(session)
             if session.request_id in self.past:
                 self._mix(f"{session.request_id!r} was requested again after its release", session)
         else:
