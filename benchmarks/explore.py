@@ -7,6 +7,10 @@ runs its schedules (drawn, and every one within two preemptions), and free threa
 same driver, recorded and judged alike, let go at once. A ratio is the median of the rounds' ratios. What the
 schedules are good for is counted too: how many runs it takes until a lock that looks before it sets is
 caught. Target: 300 schedules a second.
+
+Then the same of the reference backend with Lakebase locks on a real Postgres, every request and statement a
+step: two clients take and release the lock. Beside it, in the same rounds, the same calls one client after
+the other without a scheduler. Target: 50 schedules a second.
 """
 
 from __future__ import annotations
@@ -26,12 +30,23 @@ from typing import Any
 
 from lockproof.checkers import Verdict, check
 from lockproof.driver import DriverError, Locked, LockInfo
+from lockproof.driver.databricks import DatabricksDriver
 from lockproof.driver.memory import MemoryClient, MemoryDriver, MemoryScope
 from lockproof.driver.recorder import RecordedClient, RecordedScope
-from lockproof.explore import DriverSubject, Exhaustive, Program, RandomWalk, Shared, checkpoint, explore
+from lockproof.explore import (
+    DriverSubject,
+    Exhaustive,
+    Program,
+    RandomWalk,
+    Shared,
+    Subject,
+    checkpoint,
+    explore,
+)
 from lockproof.history import HistoryWriter
 
 TARGET = 300
+LAKEBASE_TARGET = 50
 CATCHING = 4000  # free runs after which a race counts as not caught
 CLIENTS = ("alice", "bob")
 
@@ -99,6 +114,53 @@ def rates(seconds: float, pool: ThreadPoolExecutor) -> dict[str, float]:
     }
 
 
+def hold(client: RecordedClient, shared: Shared) -> None:
+    client.unlock("default", client.lock("default", LockInfo.new(client.who)))
+
+
+HOLDS = Program("hold", "two clients take and release the lock", dict.fromkeys(CLIENTS, hold))
+
+
+def lakebase_rates(subject: Subject, seconds: float) -> dict[str, float]:
+    """As `rates`, of the reference backend; `alone`: the same calls, one client after the other."""
+
+    def alone() -> int:
+        history = HistoryWriter({})
+        with RecordedScope(subject.open(0), history, 30) as scope:
+            for who in CLIENTS:
+                hold(scope.client(who), Shared())
+        return int(check(history.history()).status == "valid")
+
+    def all_of_them() -> int:
+        found = explore(HOLDS, subject, Exhaustive(2))
+        return found.schedules + found.pruned
+
+    return {
+        "drawn": per_second(lambda: explore(HOLDS, subject, RandomWalk(1), limit=50).schedules, seconds),
+        "exhaustive": per_second(all_of_them, seconds),
+        "alone": per_second(alone, seconds),
+    }
+
+
+def lakebase(rounds: int, seconds: float) -> dict[str, dict[str, float]]:
+    """Prints the table of the reference backend, and returns it."""
+    with DatabricksDriver.provision({}) as provisioned:
+        driver = DatabricksDriver({**provisioned, "variant": "lakebase"})
+        with driver.explored() as subject:
+            measured = [lakebase_rates(subject, seconds) for _ in range(rounds)]
+    ways = ("drawn", "exhaustive", "alone")
+    rate = {way: statistics.median(found[way] for found in measured) for way in ways}
+    noise = {way: statistics.median(abs(found[way] - rate[way]) for found in measured) for way in ways}
+    ratio = {way: statistics.median(found[way] / found["alone"] for found in measured) for way in ways}
+    print(f"{'Lakebase lock':<16}{'runs/s':>8}{'±':>6}{'of alone':>9}")
+    for way in ways:
+        print(f"{way:<16}{rate[way]:>8.0f}{noise[way]:>6.0f}{ratio[way]:>9.2f}")
+    for way in ways[:2]:
+        met = "met" if rate[way] >= LAKEBASE_TARGET else "MISSED"
+        print(f"{way}: target {LAKEBASE_TARGET} schedules/s {met}")
+    return {"runs_per_second": rate, "of_alone": ratio}
+
+
 def per_second(runs: Callable[[], int], seconds: float) -> float:
     """How many runs a second, where each call makes as many as it returns."""
     made, start = 0, time.perf_counter()
@@ -140,8 +202,10 @@ def main() -> None:
         print(f"{way:<16}{rate[way]:>8.0f}{noise[way]:>6.0f}{ratio[way]:>9.1f}{runs:>15}")
     for way in ways[:2]:
         print(f"{way}: target {TARGET} schedules/s {'met' if rate[way] >= TARGET else 'MISSED'}")
+    on_lakebase = lakebase(options.rounds, options.seconds)
     if options.json:
         found = {"load": load, "runs_per_second": rate, "of_free": ratio, "runs_to_catch": until}
+        found["lakebase"] = on_lakebase
         options.json.write_text(json.dumps(found, indent=2) + "\n")
 
 
