@@ -37,6 +37,8 @@ SECONDS = 0.6
 """What one program may take before the tier `full`, which runs every schedule within the bound."""
 PATIENT = (1, 10, 50)
 """So many times as long, when no schedule came to the point: a machine may be slow."""
+STANDSTILL = 60.0
+"""Seconds without progress after which a client is taken to wait for another in a mutex of its own."""
 FULL_SCHEDULES = 20_000
 FULL_SECONDS = 900.0
 DRAWN = 1_000
@@ -89,7 +91,14 @@ class Exploring:
         for times in PATIENT:
             watched = Watched(scenario)
             with self._subject(scenario) as subject:
-                found = explore(watched.program, subject, strategy, limit=limit, seconds=times * seconds)
+                found = explore(
+                    watched.program,
+                    subject,
+                    strategy,
+                    limit=limit,
+                    seconds=times * seconds,
+                    patience=STANDSTILL,
+                )
             if watched.reached or found.status == "violated" or found.complete:
                 break
         if found.status == "valid" and not watched.reached:
