@@ -15,7 +15,7 @@ from lockproof.suites.meta.runs import Run, run_here
 
 pytest_plugins = ["pytester"]
 
-LATE = "py:lockproof.fakes.saboteurs.writes_in_flight:WritesAfterItLooked.driver"
+LATE = "py:lockproof.fakes.saboteurs.timing_writes:LooksThenWrites.driver"
 TEST = "test_stale_write_in_flight"
 DRIVERS = '''
 from lockproof.driver import DriverError
