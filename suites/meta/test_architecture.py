@@ -33,6 +33,13 @@ FORBIDDEN = {
         "lockproof.fakes",
         "lockproof.driver",
     ),
+    "src/lockproof/explore": (
+        "lockproof.plugin",
+        "lockproof.report",
+        "lockproof.suites",
+        "lockproof.fakes",
+        "tofu_databricks",
+    ),
     "src/lockproof/provision": ("lockproof.plugin", "lockproof.report", "lockproof.suites"),
     "src/lockproof/report": ("lockproof.suites", "lockproof.fakes"),
     "fakes/databricks": (
