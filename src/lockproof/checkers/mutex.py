@@ -34,7 +34,7 @@ events stay, some 300 bytes; of an unanswered request everything, since it may t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from lockproof.checkers.models import LockModel, Model
 from lockproof.checkers.mutex_bare import explain
@@ -57,8 +57,7 @@ def check_mutex(history: History) -> Verdict:
     `violated` is certain; `unknown` when requests cannot be told apart, or the history was cut short.
     """
     monitor = MutexMonitor()
-    for op in history.operations():
-        monitor.add(op)
+    monitor.extend(history.operations())
     return monitor.verdict(history.closed)
 
 
@@ -83,6 +82,19 @@ class MutexMonitor:
         if lock is None:
             lock = self.locks[workspace] = self._new_lock()
         lock.add(op)
+
+    def extend(self, operations: Iterable[Operation]) -> None:
+        """Takes all operations of a history that is kept, sooner than one by one."""
+        by_workspace: dict[str, list[Operation]] = {}
+        for op in operations:
+            if op.ws is not None:
+                own = by_workspace.get(op.ws)
+                if own is None:
+                    own = by_workspace[op.ws] = []
+                own.append(op)
+        for workspace, own in by_workspace.items():
+            lock = self.locks.get(workspace) or self.locks.setdefault(workspace, self._new_lock())
+            lock.extend(own)
 
     def verdict(self, closed: bool) -> Verdict:
         """The verdict on all that was added, after which nothing may be added any more.
@@ -153,6 +165,30 @@ class WorkspaceLock:
                 self._settle(op.since)
         except Violated as violation:
             self.violation = violation
+
+    def extend(self, operations: Sequence[Operation]) -> None:
+        """Takes many operations: refused requests last, for most name a holder that is known by then."""
+        few = self.kept is not None and len(self.kept) + len(operations) <= SEARCHED
+        kept = [*(self.kept or ()), *operations] if few else None
+        self.kept = None
+        refused: list[Operation] = []
+        for op in operations:
+            if op.kind == "fail" and op.f == "lock":
+                refused.append(op)
+            else:
+                self.add(op)
+        requested = self.sessions.by_token
+        for op in refused:
+            holder = op.err.get("holder")
+            named = requested.get(holder.get("Info")) if holder else None
+            if named is not None and len(named) == 1:
+                session = named[0]
+                if session.lock_id == holder.get("ID") and session.first_end <= op.end:
+                    if op.i > session.last_call:
+                        session.last, session.last_call = op, op.i
+                    continue
+            self.add(op)
+        self.kept = kept
 
     def close(self) -> None:
         """Judges what is left: nothing comes any more."""

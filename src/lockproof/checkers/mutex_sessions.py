@@ -99,11 +99,11 @@ class Past(NamedTuple):
 class Sessions:
     """Sorts the operations of one workspace into sessions, in whatever order they come.
 
-    `proven` are the sessions that something shows to have held. `bare` are refusals that name nobody,
-    `repeats` the releases of sessions that were released more than once, `strangers` operations that
-    speak of a session that is not known (yet), `denials` those that deny one, `past` the sessions that
-    are over, by lock id, `by_token` those that are not, by the token of their request. `unsure` says why some could not be told apart. Raises `Violated` as soon as an
-    answer cannot be true.
+    `proven` are the sessions that something shows to have held, `by_token` all that are not over, by the
+    token of their request. `bare` are refusals that name nobody, `repeats` the releases of sessions that
+    were released more than once, `strangers` operations that speak of a session that is not known (yet),
+    `denials` those that deny one, `past` the sessions that are over, by lock id. `unsure` says why some
+    could not be told apart. Raises `Violated` as soon as an answer cannot be true.
     """
 
     def __init__(self, fencing: bool) -> None:

@@ -19,7 +19,7 @@ from typing import Generic, TypeVar
 K = TypeVar("K")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Zone(Generic[K]):
     """The zone of cluster `key`. Ends are event numbers, `math.inf` where nothing bounds them."""
 
