@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from lockproof.driver.databricks_explored import DatabricksSubject
 from lockproof.driver.databricks_explored_process import CONFLICT, EXPIRED
 from lockproof.driver.recorder import RecordedClient
 from lockproof.explore import CRASH, LOST_REPLY, Schedule, Shared, replay
+from lockproof.fakes.databricks.sql.parsing import Parameters
 from lockproof.fakes.saboteurs.delta_locks import TrustsThePrimaryKey
 from lockproof.provision.postgres import PostgresServer
 from lockproof.suites.concurrency.programs import PROGRAMS, hold_once, take
@@ -103,6 +104,23 @@ def test_every_run_begins_with_the_kept_table(subject: DatabricksSubject) -> Non
     outcomes = [execute(subject, Script(), {"alice": hold}) for _ in range(2)]
     assert [ends(outcome, "alice") for outcome in outcomes] == [["lock ok"], ["lock ok"]]
     assert outcomes[0].choices == outcomes[1].choices
+
+
+def test_rows_come_in_the_same_order_in_every_run(subject: DatabricksSubject) -> None:
+    """Rows from several files, which the engine returns by the files' random names, come sorted."""
+    workspace = subject.workspace
+    warehouse = next(iter(workspace.sql.warehouses.by_id.values()))
+
+    def run(text: str) -> Sequence[Sequence[object]]:
+        done = workspace.sql.statements.submit(text, workspace.admin, warehouse, Parameters([]))
+        assert done.result is not None, done.failure
+        return done.result.rows
+
+    with subject.open(1):
+        run("CREATE TABLE lockproof.locks.numbers (n INT)")
+        for n in range(6):
+            run(f"INSERT INTO lockproof.locks.numbers VALUES ({n})")
+        assert [row[0] for row in run("SELECT n FROM lockproof.locks.numbers")] == [0, 1, 2, 3, 4, 5]
 
 
 def test_documented_schedule_of_the_rfcs_design_replays(postgres_server: PostgresServer) -> None:

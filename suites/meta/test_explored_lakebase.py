@@ -13,8 +13,9 @@ from lockproof.driver import Locked
 from lockproof.driver.databricks import DatabricksDriver
 from lockproof.driver.databricks_explored import DatabricksSubject
 from lockproof.driver.databricks_explored_process import DUPLICATE, EXPIRED
+from lockproof.driver.databricks_explored_sql import SteppedSession
 from lockproof.driver.recorder import RecordedClient
-from lockproof.explore import CRASH, LOST_REPLY, Exhaustive, Shared, explore
+from lockproof.explore import CRASH, LOST_REPLY, Exhaustive, Shared, checkpoint, explore
 from lockproof.explore.scheduler import Ending
 from lockproof.fakes.saboteurs.databricks_locks import LockingBackend, LocksBySession
 from lockproof.provision.postgres import PostgresServer
@@ -125,6 +126,23 @@ def test_crash_ends_the_sessions_of_the_process(postgres_server: PostgresServer)
 
         outcome = execute(broken, script, {"alice": look, "bob": hold})
     assert ends(outcome, "bob") == ["lock ok"]
+
+
+def test_session_is_lent_again_as_a_fresh_one(subject: DatabricksSubject) -> None:
+    """An advisory lock that a process left in its session is not there for the session's next process."""
+    pool = subject.world.pool
+    question = "SELECT pg_try_advisory_lock(815)"
+
+    def answer(session: SteppedSession) -> object:
+        return session.execute(question).fetchone()
+
+    first = pool.lend(checkpoint)
+    assert answer(first) == (True,)
+    first.close()
+    again, other = pool.lend(checkpoint), pool.lend(checkpoint)
+    assert [answer(other), answer(again)] == [(True,), (False,)]
+    for session in (again, other):
+        session.close()
 
 
 def test_every_run_begins_with_an_empty_table(subject: DatabricksSubject) -> None:
