@@ -67,6 +67,7 @@ def require(backend: Backend, machines: MachineRuns, request: pytest.FixtureRequ
     return require
 
 
+@needs("locking")
 @pytest.mark.parametrize(
     "name",
     [
@@ -136,9 +137,11 @@ def test_no_sequence_of_workspace_calls_violates(name: str, require: Require) ->
     require(name, WorkspaceMachine, WholeMachine)
 
 
+@needs("locking", "state")
 @pytest.mark.parametrize(
     "name",
     [
+        pytest.param("LOCK-EXCL-002", marks=requirement("LOCK-EXCL-002")),
         pytest.param("LOCK-STATE-001", marks=[requirement("LOCK-STATE-001"), needs("state")]),
         pytest.param("LOCK-READ-001", marks=[requirement("LOCK-READ-001"), needs("state")]),
         pytest.param("LOCK-OWN-001", marks=[requirement("LOCK-OWN-001"), needs("state")]),

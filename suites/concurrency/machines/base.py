@@ -74,11 +74,13 @@ def step(
     follow must not depend on what a backend answered, or two runs of one example would not be comparable.
     """
 
+    about_locks = bool(needs) and all(need.startswith("locking") for need in needs)
+
     def decorate(function: Step) -> Any:
         @wraps(function)
         def act(machine: Machine, **arguments: Any) -> None:
             if when(machine):
-                machine.act(function, arguments)
+                machine.act(function, arguments, about_locks)
 
         made = cast("Any", rule)(**strategies)(act)  # its overloads do not take a mapping
         made.needs = frozenset(needs)
@@ -123,12 +125,14 @@ class Machine(RuleBasedStateMachine):
         self.list_promise = "WS-LIST-004"
         self.unread: Place | None = None
 
-    def act(self, function: Step, arguments: Mapping[str, Any]) -> None:
+    def act(self, function: Step, arguments: Mapping[str, Any], about_locks: bool) -> None:
         """Applies one rule and looks at what it did; the first time also at what there is before."""
         self.default_promises()
         if not self.looked:
             self.looked = True
             self.look(self.places)
+        if about_locks:  # an update that a lock protects is not undone by calls about the lock
+            self.state_promise = self.others_promise = "LOCK-EXCL-002"
         self.rules_so_far.append(function.__name__)
         before = self.script.unserved
         self.script.unserved = ""
@@ -172,15 +176,15 @@ class Machine(RuleBasedStateMachine):
                     continue
                 self.read(OBSERVER, place, self.state_promise if place in changed else self.others_promise)
         if "locks" in self.looks and self.can("locking"):
-            for place in changed:
-                self.probe(place)
+            for place in self.places:
+                self.probe(place, self.lock_promise if place in changed else "LOCK-EXCL-001")
         if "workspaces" in self.looks and self.can("workspaces"):
             self.list(OBSERVER)
 
     def read(self, who: str, place: Place, promise: str) -> None:
         raise AssertionError("a machine that looks at states has StateRules")
 
-    def probe(self, place: Place) -> None:
+    def probe(self, place: Place, promise: str) -> None:
         raise AssertionError("a machine that looks at locks has LockRules")
 
     def list(self, who: str) -> None:

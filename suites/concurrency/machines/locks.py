@@ -72,15 +72,19 @@ class LockRules(Machine):
             grant.owner, "lock", place, Term(grant.info, grant.term), demand=demand, keep="id"
         )
         if outcome.ok:
-            known = grant.id_term or outcome.term
-            self.script.check(
-                f"isinstance({outcome.term}, DriverError) or {outcome.term} == {known}",
-                grant.id in (None, outcome.value),
-                "LOCK-IDEM-002",
-                f"the same request again got another id: {outcome.value!r}",
-            )
+            term, same = f"id_of({outcome.term})", grant.id in (None, outcome.value)
+            if place.holder is grant and grant.id is not None:
+                self.script.check(
+                    f"isinstance({outcome.term}, DriverError) or {outcome.term} == {grant.id_term}",
+                    same,
+                    "LOCK-IDEM-002",
+                    f"the same request again got another id: {outcome.value!r}",
+                )
+            if not same:  # it was released before, so this is another acquisition
+                grant = Grant(grant.owner, grant.info, grant.term)
+                place.requests[grant.owner] = grant
             if grant.id is None:
-                grant.id, grant.id_term, grant.told_again = outcome.value, f"id_of({outcome.term})", True
+                grant.id, grant.id_term, grant.told_again = outcome.value, term, same
             place.take(grant)
         elif outcome.refused:
             self.refused(place, outcome, strict=False)
@@ -314,13 +318,12 @@ class LockRules(Machine):
             place.released.append(grant)
         return outcome.ok
 
-    def probe(self, place: Place) -> None:
+    def probe(self, place: Place, promise: str) -> None:
         """A lock that is held for certain is refused to the observer."""
         if place.holder is None:
             return
         request = self.script.request(OBSERVER)
-        promise = place.suspect or self.lock_promise
-        demand = Demand(fails=promise, kinds=HELD, odd="LOCK-ERR-001")
+        demand = Demand(fails=place.suspect or promise, kinds=HELD, odd="LOCK-ERR-001")
         outcome = self.call(OBSERVER, "lock", place, request, demand=demand, keep="id")
         if outcome.refused:
             self.refused(place, outcome, strict=True)

@@ -190,7 +190,8 @@ class StateRules(Machine):
 
     def about(self, promise: str, never: bool) -> str:
         """The requirement of a read where nothing was `never` written, unless a call before promised that."""
-        return "STATE-ABS-001" if never and promise == "STATE-READ-001" else promise
+        first = {"STATE-READ-001": "STATE-ABS-001", "LOCK-EXCL-002": "LOCK-STATE-001"}
+        return first.get(promise, promise) if never else promise
 
 
 class LockedStateRules(StateRules):
