@@ -26,12 +26,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from lockproof.checkers import Verdict, check
 from lockproof.driver import DriverError, Locked, LockInfo
 from lockproof.driver.databricks import DatabricksDriver
-from lockproof.driver.memory import MemoryClient, MemoryDriver, MemoryScope
+from lockproof.driver.memory import MemoryDriver
 from lockproof.driver.recorder import RecordedClient, RecordedScope
 from lockproof.explore import (
     DriverSubject,
@@ -40,36 +39,15 @@ from lockproof.explore import (
     RandomWalk,
     Shared,
     Subject,
-    checkpoint,
     explore,
 )
+from lockproof.fakes.saboteurs.timing_locks import LooksThenTakes
 from lockproof.history import HistoryWriter
 
 TARGET = 300
 LAKEBASE_TARGET = 50
 CATCHING = 4000  # free runs after which a race counts as not caught
 CLIENTS = ("alice", "bob")
-
-
-class Look(MemoryClient):
-    """Looks whether the lock is free, and then sets it."""
-
-    def lock(self, workspace: str, info: LockInfo) -> str:
-        holder = self.store.locks.get(workspace)
-        if holder is not None:
-            raise Locked(holder=holder)
-        checkpoint("set the lock")
-        self.store.locks[workspace] = info
-        return info.ID
-
-
-class LookDriver(MemoryDriver):
-    """The memory driver with that lock."""
-
-    def open_scope(self, *arguments: Any, **options: Any) -> MemoryScope:
-        scope = super().open_scope(*arguments, **options)
-        scope.client = lambda who: Look(scope.store, who)  # type: ignore[method-assign]
-        return scope
 
 
 def cycle(client: RecordedClient, shared: Shared) -> None:
@@ -171,7 +149,7 @@ def per_second(runs: Callable[[], int], seconds: float) -> float:
 
 def caught(pool: ThreadPoolExecutor) -> dict[str, int | None]:
     """After how many runs each way catches the lock that looks before it sets."""
-    driver = LookDriver({})
+    driver = LooksThenTakes.driver({})
     explored = explore(PROGRAM, DriverSubject(driver), Exhaustive(2), shrinking=0)
     drawn = explore(PROGRAM, DriverSubject(driver), RandomWalk(1), shrinking=0)
     freely = (n for n in range(1, CATCHING + 1) if free(driver, pool).status == "violated")

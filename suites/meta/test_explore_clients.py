@@ -339,6 +339,18 @@ def outer_waits(history: History) -> Verdict:
     return Verdict("violated" if waited else "valid", "waited", details={"anomaly": "waited"})
 
 
+LET_GO = (
+    Choice("alice", "get alice-0"),
+    Choice("alice", "ask"),
+    Choice("bob", "get bob-0"),
+    Choice("bob", "ask"),
+    Choice("alice", "first inside"),
+    Choice("alice", "second inside"),
+    Choice("bob", "ask, let go"),
+)
+"""Bob asks while alice is inside, and goes on right after she has come out."""
+
+
 def test_client_blocked_in_a_service_lets_others_go_on() -> None:
     """A call that the service makes wait is no deadlock: the others run, and every schedule ends."""
     ends = Collector(lambda history: tuple(op.kind for op in history.operations()))
@@ -358,36 +370,17 @@ def test_blocked_call_is_the_same_step_in_every_run() -> None:
     replays = [replay(p, bed, found.schedule) for _ in range(3)]
     assert [(again.status, again.schedule) for again in replays] == [("violated", found.schedule)] * 3
     blocked = program({"alice": calls(1), "bob": calls(1)}, judge=Collector(order_of_calls))
-    inside = [
-        Choice("alice", "get alice-0"),
-        Choice("alice", "ask"),
-        Choice("bob", "get bob-0"),
-        Choice("bob", "ask"),
-        Choice("alice", "first inside"),
-        Choice("alice", "second inside"),
-        Choice("bob", "ask, let go"),
-        Choice("bob", "first inside"),
-        Choice("bob", "second inside"),
-    ]
-    assert replay(blocked, bed, Schedule("p", "", "", tuple(inside))).status == "valid"
-    too_soon = [*inside[:4], inside[6]]
-    assert "is now not possible" in replay(blocked, bed, Schedule("p", "", "", tuple(too_soon))).reason
+    inside = (*LET_GO, Choice("bob", "first inside"), Choice("bob", "second inside"))
+    assert replay(blocked, bed, Schedule("p", "", "", inside)).status == "valid"
+    too_soon = (*LET_GO[:4], LET_GO[-1])
+    assert "is now not possible" in replay(blocked, bed, Schedule("p", "", "", too_soon)).reason
 
 
 def test_client_that_a_service_let_go_can_go_on_at_once() -> None:
     """Right after the step that lets it go a blocked client is among those that may be next, every time."""
     bed = Bed(Serviced, store=ServicedStore)
     p = program({"alice": calls(2), "bob": calls(1)}, judge=Collector(order_of_calls))
-    at_once = [
-        Choice("alice", "get alice-0"),
-        Choice("alice", "ask"),
-        Choice("bob", "get bob-0"),
-        Choice("bob", "ask"),
-        Choice("alice", "first inside"),
-        Choice("alice", "second inside"),
-        Choice("bob", "ask, let go"),
-    ]
-    schedule = Schedule("p", "", "", tuple(at_once))
+    schedule = Schedule("p", "", "", LET_GO)
     assert [replay(p, bed, schedule).reason for _ in range(20)] == ["seen"] * 20
 
 
