@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, get_args
+from typing import Any, ClassVar, get_args
 
 import pytest
 
@@ -16,6 +16,7 @@ from lockproof.driver.registry import resolve
 from lockproof.fakes.saboteurs.broken import BrokenClient
 from lockproof.fakes.saboteurs.catalogue import CorrectVariant, correct_variants, saboteurs
 from lockproof.fakes.saboteurs.lock_release import ReleaseIgnoresId
+from lockproof.fakes.saboteurs.lock_variants import GenerationIds
 from lockproof.spec.outcome import NotRun, Unknown
 from lockproof.suites.concurrency.machines import (
     LockMachine,
@@ -28,7 +29,7 @@ from lockproof.suites.concurrency.machines import (
     run_machine,
 )
 from lockproof.suites.concurrency.machines.base import Machine
-from lockproof.suites.concurrency.machines.run import example_folder
+from lockproof.suites.concurrency.machines.run import Ground, bind, example_folder, rules_of
 from lockproof.suites.concurrency.machines.script import Found
 from lockproof.suites.concurrency.machines.verdicts import MachineRuns
 
@@ -135,6 +136,25 @@ def test_bug_is_shrunk_to_a_few_rules(tmp_path: Path) -> None:
     assert len(found.rules) <= 4, found.rules
     assert found.rules[-1] == "unlock_a_wrong_id"
     assert "alice.unlock(" in found.program[-1] or ".unlock, " in found.program[-1]
+
+
+def test_repeated_request_of_a_released_lock_is_another_acquisition() -> None:
+    """Where the backend chooses ids, a request that is repeated after a release gets another one."""
+    machine = machine_on(GenerationIds.driver({}))
+    machine.lock(who="alice", where=0)
+    machine.unlock_and_lose_the_reply(where=0)
+    machine.lock_again(where=0, which=0)
+    machine.teardown()
+    assert [call for call in machine.rules_so_far if call.startswith("lock")] == ["lock", "lock_again"]
+    assert len(machine.places[0].released) == 1
+    assert machine.places[0].holder is not machine.places[0].released[0]
+
+
+def machine_on(driver: Driver) -> Any:
+    """One example of a lock machine, its rules applied by hand."""
+    capabilities = Capabilities(driver.capabilities())
+    ground = Ground(driver, capabilities, QUICK, 30.0, {"backend": "sample"}, None)
+    return bind(LockMachine, "sample", ground, [name for name, _ in rules_of(LockMachine)])()
 
 
 class RememberingMachine(LockMachine):
