@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from typing import ParamSpec, TypeVar
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar
 
 from lockproof.driver import Driver
+from lockproof.history import HistoryWriter
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -24,6 +26,24 @@ def in_another_process(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) 
     fresh = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=fresh) as pool:
         return pool.submit(call, *args, **kwargs).result(PATIENCE)
+
+
+@contextmanager
+def recorded(history: HistoryWriter, who: str, f: str, workspace: str, **given: Any) -> Iterator[list[Any]]:
+    """Records a call that another process makes meanwhile, as from here: not shorter than it was.
+
+    What is put into the list is its outcome; with an empty list, or an exception, it is unknown.
+    """
+    process = history.new_process(who)
+    history.append(process, "invoke", f, ws=workspace, given=given)
+    outcome: list[Any] = []
+    try:
+        yield outcome
+    finally:
+        if outcome:
+            history.append(process, "ok", f, ws=workspace, out=outcome[0])
+        else:
+            history.append(process, "info", f, ws=workspace, err={"kind": "unavailable", "definite": False})
 
 
 def exchange(connect: Callable[[], Driver], scope: str, data: bytes) -> bytes | None:

@@ -1,6 +1,7 @@
 """A holder that is gone without releasing."""
 
 import uuid
+from contextlib import ExitStack
 
 import pytest
 
@@ -12,6 +13,7 @@ from lockproof.spec import needs, requirement
 from lockproof.spec.statefile import document, tofu_bytes
 from lockproof.suites.locks.asking import grants, holder_seen_by, take
 from lockproof.suites.locks.holding import process_that_holds
+from lockproof.suites.processes import recorded
 
 WORKSPACES = ["default", pytest.param("staging", marks=needs("workspaces"))]
 
@@ -45,7 +47,11 @@ def test_the_lock_of_a_killed_process_stays_until_it_is_forced(
     asked = LockInfo.new("victim")
     with RecordedScope(backend.driver.open_scope(name), history, backend.timeout) as scope:
         bob = scope.client("bob")
-        with process_that_holds(backend.connect, name, "default", asked) as (lock_id, kill):
+        with ExitStack() as running:
+            with recorded(history, "victim", "lock", "default", info=asked.to_json()) as granted:
+                holding = process_that_holds(backend.connect, name, "default", asked)
+                lock_id, kill = running.enter_context(holding)
+                granted.append(lock_id)
             assert holder_seen_by(bob).ID == lock_id
             kill()
             holder = holder_seen_by(bob)

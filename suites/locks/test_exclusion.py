@@ -1,14 +1,9 @@
 """One lock per workspace, one holder per lock."""
 
-import uuid
-from collections.abc import Iterator
-
 import pytest
 
 from lockproof.driver import Locked, LockInfo
 from lockproof.driver.recorder import RecordedClient, RecordedScope
-from lockproof.history import HistoryWriter
-from lockproof.plugin.fixtures import Backend
 from lockproof.spec import needs, requirement
 from lockproof.spec.statefile import document, tofu_bytes
 from lockproof.suites.locks.asking import grants, take
@@ -18,11 +13,9 @@ WORKSPACES = ["default", pytest.param("staging", marks=needs("workspaces"))]
 
 
 @pytest.fixture
-def elsewhere(backend: Backend, history: HistoryWriter) -> Iterator[RecordedClient]:
+def elsewhere(other_place: RecordedScope) -> RecordedClient:
     """A client of another scope: the same backend, another place for its states."""
-    name = f"lp-{uuid.uuid4().hex[:12]}"
-    with RecordedScope(backend.driver.open_scope(name), history, backend.timeout) as scope:
-        yield scope.client("elsewhere")
+    return other_place.client("elsewhere")
 
 
 @pytest.mark.parametrize("workspace", WORKSPACES)

@@ -67,10 +67,14 @@ def rng(backend: Backend, request: pytest.FixtureRequest) -> random.Random:
 @pytest.fixture
 def history(backend: Backend, request: pytest.FixtureRequest) -> Iterator[HistoryWriter]:
     """The history of this test: every call of every client of its scopes."""
-    test = request.node.nodeid
+    with _writer(backend, request, history_name(request.node.nodeid)) as writer:
+        yield writer
+
+
+def _writer(backend: Backend, request: pytest.FixtureRequest, name: str) -> HistoryWriter:
     session = request.config.pluginmanager.getplugin("lockproof.session")
     header = {
-        "test": test,
+        "test": request.node.nodeid,
         "backend": backend.id,
         "target": session.described[backend.id]["target"],
         "capabilities": sorted(backend.capabilities),
@@ -78,13 +82,25 @@ def history(backend: Backend, request: pytest.FixtureRequest) -> Iterator[Histor
         "clients": backend.clients,
     }
     redactor: Redactor = session.redactor
-    with HistoryWriter(header, backend.histories / history_name(test), redactor.text) as writer:
-        yield writer
+    return HistoryWriter(header, backend.histories / name, redactor.text)
 
 
 @pytest.fixture
 def scope(backend: Backend, history: HistoryWriter) -> Iterator[RecordedScope]:
     """A fresh key space of the backend; `scope.client(who)` is one more `tofu` process."""
+    yield from _opened(backend, history)
+
+
+@pytest.fixture
+def other_place(backend: Backend, request: pytest.FixtureRequest) -> Iterator[RecordedScope]:
+    """A second key space of the backend, with a history of its own beside the test's: a history is of
+    one key space."""
+    name = history_name(request.node.nodeid).replace(".jsonl", ".other.jsonl")
+    with _writer(backend, request, name) as writer:
+        yield from _opened(backend, writer)
+
+
+def _opened(backend: Backend, history: HistoryWriter) -> Iterator[RecordedScope]:
     name = f"lp-{uuid.uuid4().hex[:12]}"
     history.append(HARNESS, "note", "scope", given={"name": name, "kept": backend.keep})
     opened = RecordedScope(backend.driver.open_scope(name), history, backend.timeout)
