@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from random import Random
 
@@ -17,6 +18,7 @@ from lockproof.checkers.fencing_values import Value, Writer
 from lockproof.checkers.mutex import MutexMonitor
 from lockproof.checkers.mutex_sessions import Session
 from lockproof.history import Event, History, Operation, pair
+from lockproof.history.event import EventKind
 from lockproof.suites.meta.locked_traffic import fenced_traffic
 from lockproof.suites.meta.tape import Tape, info
 
@@ -71,10 +73,7 @@ def long_history(rounds: int) -> Iterator[Event]:
             tape.begin("unlock", lock_id=lock_id)("info", kind="timeout", definite=False)
         base = number * 10
         for event in tape.events:
-            yield Event(
-                base + event.i, event.t, base + event.p, event.e, event.f, event.ws, event.given,
-                event.out, event.err,
-            )  # fmt: skip
+            yield replace(event, i=base + event.i, p=base + event.p)
 
 
 def late_refusal(holder: str, first: int) -> Iterator[Event]:
@@ -82,9 +81,7 @@ def late_refusal(holder: str, first: int) -> Iterator[Event]:
     tape = Tape()
     tape.refused("late", holder)
     for event in tape.events:
-        yield Event(
-            first + event.i, event.t, -2, event.e, event.f, event.ws, event.given, event.out, event.err
-        )
+        yield replace(event, i=first + event.i, p=-2)
 
 
 def retained() -> int:
@@ -141,6 +138,7 @@ def test_pairing_a_stream_tells_when_no_earlier_call_is_open() -> None:
 
 def test_a_process_that_calls_again_left_its_last_call_open() -> None:
     """A call that was never answered is an operation of unknown outcome, in a stream as in a history."""
-    events = [Event(n, n, 1, e, "get", "default") for n, e in enumerate(("invoke", "invoke", "ok"))]
+    kinds: tuple[EventKind, ...] = ("invoke", "invoke", "ok")
+    events = [Event(n, n, 1, kind, "get", "default") for n, kind in enumerate(kinds)]
     assert [(op.i, op.kind) for op in pair(events)] == [(0, "info"), (1, "ok")]
     assert [(op.i, op.kind) for op in History({}, events, True).operations()] == [(0, "info"), (1, "ok")]

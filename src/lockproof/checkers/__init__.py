@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 Monitor = MutexMonitor | RegisterMonitor | WorkspacesMonitor
+LOCK_CALLS = frozenset({"lock", "unlock"})
 
 
 def check(history: History, *, fencing: bool = False) -> Verdict:
@@ -39,10 +40,12 @@ def check(history: History, *, fencing: bool = False) -> Verdict:
     `fencing`: the backend claims `locking.fencing`. That, and `locking.fencing-strict`, is also taken from
     `capabilities` of the header; without either nothing is concluded from writes about locks.
     """
-    monitors = _monitors(history.header, fencing)
-    for monitor in monitors:
-        for op in history.operations():
-            monitor.add(op)
+    locks, states, workspaces = monitors = _monitors(history.header, fencing)
+    locks.extend(history.operations())
+    for op in history.operations():
+        if op.f not in LOCK_CALLS:
+            states.add(op)
+        workspaces.add(op)  # also locks: some backends make a workspace when it is first locked
     return _worst([monitor.verdict(history.closed) for monitor in monitors])
 
 
@@ -58,7 +61,9 @@ def check_stream(stream: HistoryStream, *, fencing: bool = False) -> Verdict:
     return _worst([monitor.verdict(stream.closed) for monitor in monitors])
 
 
-def _monitors(header: Mapping[str, Any], fencing: bool) -> Sequence[Monitor]:
+def _monitors(
+    header: Mapping[str, Any], fencing: bool
+) -> tuple[MutexMonitor, RegisterMonitor, WorkspacesMonitor]:
     claimed = header.get("capabilities", ())
     strict = "locking.fencing-strict" in claimed
     fenced = fencing or strict or "locking.fencing" in claimed

@@ -179,8 +179,8 @@ class WorkspaceLock:
                 self.add(op)
         requested = self.sessions.by_token
         for op in refused:
-            holder = op.err.get("holder")
-            named = requested.get(holder.get("Info")) if holder else None
+            holder = op.err.get("holder") or {}
+            named = requested.get(holder.get("Info") or "")
             if named is not None and len(named) == 1:
                 session = named[0]
                 if session.lock_id == holder.get("ID") and session.first_end <= op.end:
