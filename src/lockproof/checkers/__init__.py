@@ -30,7 +30,6 @@ __all__ = [
     "require_valid",
 ]
 
-Monitor = MutexMonitor | RegisterMonitor | WorkspacesMonitor
 LOCK_CALLS = frozenset({"lock", "unlock"})
 
 

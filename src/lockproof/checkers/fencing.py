@@ -107,6 +107,10 @@ class FencedState(WorkspaceLock):
             self.sessions.add(seen)
 
     def _judge_further(self, zones: Sequence[Zone[Session]], since: float) -> None:
+        if any(value.twice for value in self.values.values()):
+            self.sessions.unsure = self.sessions.unsure or "a value was written twice"
+        if not self.writers and since == math.inf and all(map(self._within, self.values.values())):
+            return
         writers = self._writers(zones, since)
         if all(writer.stored == NOWHERE for writer in writers):
             return
@@ -116,6 +120,19 @@ class FencedState(WorkspaceLock):
         self._require_order(writers)
         if since < math.inf:
             self._drop(writers, since)
+
+    def _within(self, value: Value) -> bool:
+        """Whether its write took effect while its lock was held as everybody could tell: after the grant was
+        answered and before any release was asked for. Where all are, lock and state bind each other no
+        more than real time does, and are two objects (Herlihy and Wing, theorem 1)."""
+        lock_id = None if value.write is None else value.write.given.get("lock_id")
+        if value.write is None or lock_id is None:
+            return True
+        session = self.sessions.holder_of(lock_id)
+        if session is None or session.mixed or session.granted is None or value.twice:
+            return False
+        released = math.inf if session.let_go is None else session.let_go.i
+        return session.granted.end < value.write.i and value.first_end < released
 
     def _writers(self, zones: Sequence[Zone[Session]], since: float) -> list[Writer]:
         """Everybody of whom something is certain: sessions, and writes under no lock."""

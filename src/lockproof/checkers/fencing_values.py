@@ -18,7 +18,7 @@ K = TypeVar("K")
 
 class Value:
     """One written value: its write, what returned `first` of all that shows that it was stored, and what
-    was called `last`. `twice`: written under several ids, so that nobody can say which write was read."""
+    was called `last`. `twice`: written more than once, so that nobody can say which write was read."""
 
     __slots__ = ("first", "first_end", "last", "last_call", "told", "twice", "write")
 
@@ -36,7 +36,7 @@ class Value:
         if op.f == "put":
             if self.write is None:
                 self.write = op
-            elif self.write.given.get("lock_id") != op.given.get("lock_id"):
+            else:
                 self.twice = True
         if op.end < self.first_end:
             self.first, self.first_end = op, op.end
