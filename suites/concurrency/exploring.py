@@ -99,9 +99,9 @@ class Exploring:
                     seconds=times * seconds,
                     patience=STANDSTILL,
                 )
-            if watched.reached or found.status == "violated" or found.complete:
+            if watched.reached or found.status == "violated" or found.complete or self.complete:
                 break
-        if found.status == "valid" and not watched.reached:
+        if not watched.reached and found.schedule is None and not found.judged_unknown:
             raise Unknown(f"none of {found.schedules} schedules came to {scenario.point}")
         return found
 

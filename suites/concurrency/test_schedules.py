@@ -1,6 +1,8 @@
 """What holds in every order of the steps of a few clients, and with every fault at every step.
 
 A driver's client calls are the steps; those of the reference backend are its requests and its statements.
+Until the tier `full`, as many schedules are run as fit a second or so, those with the fewest preemptions
+first; from there on every one with up to two.
 """
 
 from pathlib import Path

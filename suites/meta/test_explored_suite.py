@@ -10,7 +10,7 @@ import pytest
 
 from lockproof.driver.http import HttpDriver
 from lockproof.plugin.collect import declared_tests
-from lockproof.suites.concurrency import programs, programs_of_windows
+from lockproof.suites.concurrency import exploring, programs, programs_of_windows
 from lockproof.suites.meta.runs import Run, run_here
 
 pytest_plugins = ["pytester"]
@@ -139,6 +139,27 @@ def test_exploration_that_never_met_the_point_is_unknown(pytester: pytest.Pytest
     result = run.result("test_lock_unlock_lock")
     assert result["status"] == "unknown"
     assert re.fullmatch(r"none of \d schedules came to a refused lock", result["reason"])
+
+
+def test_budget_that_ends_before_the_point_is_unknown(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exploration that was stopped before it came to what it is about has shown nothing either."""
+    monkeypatch.setattr(exploring, "SCHEDULES", 1)
+    result = run_program(pytester, "lock_unlock_lock", "memory").result("test_lock_unlock_lock")
+    assert (result["status"], result["reason"]) == ("unknown", "none of 1 schedules came to a refused lock")
+
+
+def test_bounded_exploration_is_enough_until_tier_full(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The default tier promises some schedules, the tier `full` all of them."""
+    monkeypatch.setattr(exploring, "SCHEDULES", 5)
+    monkeypatch.setattr(exploring, "FULL_SCHEDULES", 5)
+    path = "suites/concurrency/test_schedules.py::test_lock_against_lock"
+    assert run_here(pytester, path).statuses() == {"test_lock_against_lock": "pass"}
+    full = run_here(pytester, path, "--backend-tier=full").result("test_lock_against_lock")
+    assert (full["status"], full["reason"]) == ("unknown", "stopped after 5 schedules")
 
 
 def test_py_driver_is_explored_though_it_does_not_say_so(pytester: pytest.Pytester) -> None:
