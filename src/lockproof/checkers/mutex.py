@@ -27,8 +27,10 @@ histories and the verdict on larger ones is `unknown`.
 **Memory of a stream** (operations with `since`, see `lockproof.history.pair`): the sessions that are not
 over. A session is over when its release has returned, or another has certainly held after it, before any
 call that is still open. It cannot conflict with what is still to come, because all of that was called
-later; whoever names it again is in the wrong. Of a session that is over its lock id and the numbers of two
-events stay, some 300 bytes; of an unanswered request everything, since it may take effect at any time.
+later; whoever names it again is in the wrong. Of a session that is over its lock id and the numbers of its
+last events stay, some 300 bytes, which is enough to name the violation and its witness. An unanswered
+request stays, since it may take effect at any time. Nothing becomes `unknown` by being forgotten, but for
+what a search of the whole history would have had to tell.
 """
 
 from __future__ import annotations
