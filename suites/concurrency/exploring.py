@@ -35,7 +35,7 @@ LARGE = 3
 SCHEDULES = 400
 SECONDS = 0.6
 """What one program may take before the tier `full`, which runs every schedule within the bound."""
-PATIENT = (1, 10, 50)
+PATIENT = (1, 3, 10, 50)
 """So many times as long, when no schedule came to the point: a machine may be slow."""
 STANDSTILL = 60.0
 """Seconds without progress after which a client is taken to wait for another in a mutex of its own."""
