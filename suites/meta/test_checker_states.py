@@ -155,15 +155,19 @@ def test_absence_is_explained_by_a_deletion_of_unknown_outcome_at_any_later_time
     assert {0, 10, 16} <= set(verdict.witness), "the deletion, what it explains, and what is left"
 
 
-def test_one_deletion_explains_absence_once() -> None:
-    """Two absences with a write between need two deletions, whichever was which."""
+@pytest.mark.parametrize("long", [True, False])
+def test_one_deletion_explains_absence_once(long: bool) -> None:
+    """Two absences with a write between need two deletions, also when the one returns between them."""
     tape = StateTape()
     end = tape.begin("delete")
     tape.put("one")
     tape.get(None)
     tape.put("two")
+    if not long:
+        end()
     tape.get(None)
-    end()
+    if long:
+        end()
     expect(tape, "lost write")
 
 

@@ -255,16 +255,18 @@ class _State:
                 del memory[next(iter(memory))]
 
     def _require_write(self, written: Written, horizon: float) -> None:
-        """Raises when a value was read that no write known before `horizon` explains."""
+        """Raises when a value was read that no write can explain, known or to come after `horizon`."""
+        if written.first >= horizon:
+            return
         write = written.write
         if write is not None:
             if written.first < write.i:
                 raise early(written)
-        elif written.first < horizon:
-            assert written.seen is not None, "a value without a write was read"
-            if written.value in self._retired:
-                raise retired(written.seen, *self._retired[written.value])
-            raise unwritten(written.value, written.seen, self._refused.get(written.value))
+            return
+        assert written.seen is not None, "a value without a write was read"
+        if written.value in self._retired:
+            raise retired(written.seen, *self._retired[written.value])
+        raise unwritten(written.value, written.seen, self._refused.get(written.value))
 
     def _search(self, reason: str) -> None:
         """Asks the search, where the zones leave the answer open."""
