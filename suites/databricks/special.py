@@ -8,6 +8,7 @@ from lockproof.driver import Client
 from lockproof.driver.databricks_bed import SkippingClock, TestBed
 from lockproof.driver.databricks_locks import Statements
 from lockproof.driver.recorder import RecordedClient, RecordedScope
+from lockproof.history import HistoryWriter
 
 
 def bed_of(scope: RecordedScope) -> TestBed:
@@ -17,10 +18,15 @@ def bed_of(scope: RecordedScope) -> TestBed:
     return bed
 
 
-def special_client(scope: RecordedScope, who: str, **settings: Any) -> RecordedClient:
-    """A client of the scope, `settings` as of `TestBed.client`; its waiting takes no time."""
+def special_client(
+    scope: RecordedScope, who: str, history: HistoryWriter | None = None, /, **settings: Any
+) -> RecordedClient:
+    """A client of the scope, `settings` as of `TestBed.client`; its waiting takes no time.
+
+    With settings that make it a client of another place it needs that place's `history`.
+    """
     settings.setdefault("clock", SkippingClock())
-    return recorded(scope, who, bed_of(scope).client(who, **settings))
+    return recorded(scope, who, bed_of(scope).client(who, **settings), history)
 
 
 def counted_client(scope: RecordedScope, who: str) -> tuple[RecordedClient, Statements]:
@@ -29,8 +35,10 @@ def counted_client(scope: RecordedScope, who: str) -> tuple[RecordedClient, Stat
     return recorded(scope, who, client), bed_of(scope).locks.counted(client)
 
 
-def recorded(scope: RecordedScope, who: str, client: Client) -> RecordedClient:
-    """The client with its calls in the history of the test."""
-    found = RecordedClient(client, who, scope.history, scope.timeout)
+def recorded(
+    scope: RecordedScope, who: str, client: Client, history: HistoryWriter | None = None
+) -> RecordedClient:
+    """The client with its calls in a history, the scope's when none is given."""
+    found = RecordedClient(client, who, history or scope.history, scope.timeout)
     scope.clients.append(found)
     return found

@@ -11,6 +11,7 @@ import pytest
 from lockproof.driver import DriverError, Locked, LockInfo, LockMismatch, NotLocked
 from lockproof.driver.databricks_bed import SkippingClock
 from lockproof.driver.recorder import RecordedClient, RecordedScope
+from lockproof.history import HistoryWriter
 from lockproof.spec import needs, requirement
 from lockproof.spec.statefile import document, tofu_bytes
 from lockproof.suites.databricks.special import bed_of, special_client
@@ -179,14 +180,16 @@ def refused_elsewhere(scope: RecordedScope, other: str, **settings: str) -> None
 
 @needs("test-bed")
 @requirement("DBX-LOCK-008")
-def test_same_names_in_another_schema_are_another_lock(scope: RecordedScope) -> None:
+def test_same_names_in_another_schema_are_another_lock(
+    scope: RecordedScope, history_beside: Callable[[], HistoryWriter]
+) -> None:
     """Two states of one catalog that differ in their schema alone share a lock table and no lock."""
     bed = bed_of(scope)
     catalog, schema, volume = bed.volume.split(".")
     other = f"{schema}_{bed.scope.lock_schema}"
     bed.control.create_volume(f"{catalog}.{other}.{volume}")
     alice = special_client(scope, "alice")
-    bob = special_client(scope, "bob", schema=other)
+    bob = special_client(scope, "bob", history_beside(), schema=other)
     theirs = alice.lock("default", LockInfo.new("alice"))
     ours = bob.lock("default", LockInfo.new("bob"))
     assert sorted(held for _, held in bed.locks.held()) == sorted([theirs, ours])

@@ -1,9 +1,12 @@
 """Where the state lies in the volume."""
 
+from collections.abc import Callable
+
 import pytest
 
 from lockproof.driver import Locked, LockInfo
 from lockproof.driver.recorder import RecordedScope
+from lockproof.history import HistoryWriter
 from lockproof.spec import needs, requirement
 from lockproof.spec.statefile import document, tofu_bytes
 from lockproof.suites.databricks.special import bed_of, special_client
@@ -42,9 +45,12 @@ PLACES = [
 
 @needs("test-bed")
 @requirement("DBX-PATH-002")
-def test_no_two_workspaces_share_a_file(scope: RecordedScope) -> None:
+def test_no_two_workspaces_share_a_file(
+    scope: RecordedScope, history_beside: Callable[[], HistoryWriter]
+) -> None:
     """Keys and workspace names that could be confused keep their states and their lists apart."""
-    clients = {key: special_client(scope, f"key {key}", key=key) for key, _ in PLACES}
+    keys = {key for key, _ in PLACES}
+    clients = {k: special_client(scope, f"key {k}", history_beside(), key=k) for k in sorted(keys)}
     written = {}
     for key, workspace in PLACES:
         written[key, workspace] = tofu_bytes(document(place=f"{key} + {workspace}"))

@@ -33,5 +33,5 @@ def test_places_that_are_one_are_seen_in_the_history_too(tmp_path: Path) -> None
     backend = "--backend=py:lockproof.fakes.saboteurs.visibility:OnePlace"
     run = run_apart(tmp_path, *SEVERAL[1:], backend, "--backend-report=run")
     assert run.code == 1, run.output
-    other = list(run.folder.glob("histories/*.other.jsonl"))
+    other = list(run.folder.glob("histories/*.other-1.jsonl"))
     assert [check(read_history(path)).status for path in other] == ["violated"] * 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import random
 import re
 import uuid
@@ -92,12 +94,19 @@ def scope(backend: Backend, history: HistoryWriter) -> Iterator[RecordedScope]:
 
 
 @pytest.fixture
-def other_place(backend: Backend, request: pytest.FixtureRequest) -> Iterator[RecordedScope]:
-    """A second key space of the backend, with a history of its own beside the test's: a history is of
-    one key space."""
-    name = history_name(request.node.nodeid).replace(".jsonl", ".other.jsonl")
-    with _writer(backend, request, name) as writer:
-        yield from _opened(backend, writer)
+def history_beside(backend: Backend, request: pytest.FixtureRequest) -> Iterator[Callable[[], HistoryWriter]]:
+    """Makes histories beside the test's, for clients of another place: a history is of one key space."""
+    made = itertools.count(1)
+    with contextlib.ExitStack() as opened:
+        yield lambda: opened.enter_context(
+            _writer(backend, request, f"{history_name(request.node.nodeid)[:-6]}.other-{next(made)}.jsonl")
+        )
+
+
+@pytest.fixture
+def other_place(backend: Backend, history_beside: Callable[[], HistoryWriter]) -> Iterator[RecordedScope]:
+    """A second key space of the backend, with a history of its own."""
+    yield from _opened(backend, history_beside())
 
 
 def _opened(backend: Backend, history: HistoryWriter) -> Iterator[RecordedScope]:
