@@ -130,6 +130,10 @@ def test_fencing_is_judged_when_claimed_or_asked_for(tmp_path: Path) -> None:
     assert run(path).return_value == 0
     assert run(path, "--fencing").return_value == 1
     assert "fencing" in judged(path, "--fencing")["histories"][0]["checked"]
+    for claim in ("locking.fencing", "locking.fencing-strict"):
+        claimed = History({"v": 1, "capabilities": [claim]}, tuple(tape.events), True)
+        (found,) = judged(save(path, claimed))["histories"]
+        assert (found["status"], "fencing" in found["checked"]) == ("violated", True)
 
 
 def test_a_folder_stands_for_the_histories_in_it(valid: Path, stale: Path, cut: Path) -> None:

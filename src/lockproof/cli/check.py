@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lockproof.history import HistoryStream
 
 EXIT = {"valid": 0, "violated": 1, "unknown": 2}
+FENCING = frozenset({"locking.fencing", "locking.fencing-strict"})
 TOLD = 100_000  # operations up to which a history is read once more to tell what its witness shows
 
 
@@ -68,7 +69,7 @@ def _judge(files: Sequence[Path], fencing: bool) -> dict[str, Any]:
         stream = opened()
         verdict = check_stream(stream, fencing=fencing)
         headline, lines = _told(opened, verdict, stream.counted)
-    fenced = fencing or "locking.fencing" in stream.header.get("capabilities", ())
+    fenced = fencing or not FENCING.isdisjoint(stream.header.get("capabilities", ()))
     return {
         "path": " + ".join(map(str, files)),
         "status": verdict.status,
