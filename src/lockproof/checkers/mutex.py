@@ -40,6 +40,7 @@ from collections.abc import Iterable, Sequence
 
 from lockproof.checkers.models import LockModel, Model
 from lockproof.checkers.mutex_bare import explain
+from lockproof.checkers.mutex_plain import plain_sessions
 from lockproof.checkers.mutex_sessions import Session, Sessions, after_release, names
 from lockproof.checkers.search import search
 from lockproof.checkers.verdict import Verdict, Violated
@@ -74,6 +75,7 @@ class MutexMonitor:
         self.fencing = fencing
         self.settle_every = settle_every
         self.locks: dict[str, WorkspaceLock] = {}
+        self._plain = 0  # sessions of workspaces that need no closer look
 
     def add(self, op: Operation) -> None:
         """Takes one more operation."""
@@ -85,18 +87,15 @@ class MutexMonitor:
             lock = self.locks[workspace] = self._new_lock()
         lock.add(op)
 
-    def extend(self, operations: Iterable[Operation]) -> None:
-        """Takes all operations of a history that is kept, sooner than one by one."""
-        by_workspace: dict[str, list[Operation]] = {}
-        for op in operations:
-            if op.ws is not None:
-                own = by_workspace.get(op.ws)
-                if own is None:
-                    own = by_workspace[op.ws] = []
-                own.append(op)
-        for workspace, own in by_workspace.items():
-            lock = self.locks.get(workspace) or self.locks.setdefault(workspace, self._new_lock())
-            lock.extend(own)
+    def extend(self, operations: Sequence[Operation]) -> None:
+        """Takes all operations of a history that is kept, instead of one by one."""
+        for workspace, own in _by_workspace(operations):
+            sessions = plain_sessions(own, fencing=self.fencing)
+            if sessions is None:
+                lock = self.locks[workspace] = self._new_lock()
+                lock.extend(own)
+            else:
+                self._plain += sessions
 
     def verdict(self, closed: bool) -> Verdict:
         """The verdict on all that was added, after which nothing may be added any more.
@@ -104,7 +103,7 @@ class MutexMonitor:
         `closed`: the history was not cut short.
         """
         undecided: list[str] = []
-        sessions = 0
+        sessions = self._plain
         for workspace, lock in self.locks.items():
             lock.close()
             if lock.violation is not None:
@@ -132,6 +131,17 @@ class MutexMonitor:
         if lock.kept is None:
             return Verdict("unknown", f"more than {SEARCHED} operations, too many to search")
         return search(sorted(lock.kept, key=lambda op: op.i), self._model())
+
+
+def _by_workspace(operations: Sequence[Operation]) -> Iterable[tuple[str, Sequence[Operation]]]:
+    names = {op.ws for op in operations}
+    if len(names) == 1 and None not in names:
+        return ((name, operations) for name in names if name is not None)
+    parts: dict[str, list[Operation]] = {}
+    for op in operations:
+        if op.ws is not None:
+            parts.setdefault(op.ws, []).append(op)
+    return parts.items()
 
 
 class WorkspaceLock:
