@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -16,6 +17,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from lockproof.checkers import Verdict
+from lockproof.checkers.mutex import MutexMonitor
+from lockproof.checkers.mutex_plain import plain_sessions
 from lockproof.checkers.search import search
 from lockproof.history.generate import Model, NoOpportunity, Workload, generate
 from lockproof.history.generate_faults import FAULTS
@@ -123,6 +126,27 @@ def test_large_valid_histories_are_no_false_alarm(model: Model) -> None:
     """3,000 operations of 20 clients, 5 % of their replies lost, are valid to the fast checkers."""
     verdict = fast(generate(Workload(model=model, operations=3000, clients=20, seed=7, unknown=0.05)), model)
     assert verdict.status == "valid", verdict
+
+
+@pytest.mark.parametrize("model", ["lock", "fenced"])
+@pytest.mark.parametrize("unknown", [0.0, 0.05])
+def test_plain_histories_are_accepted_in_one_pass_and_faulty_ones_never(model: Model, unknown: float) -> None:
+    """The short cut takes most valid histories, and leaves every fault to a closer look."""
+    calm = Workload(model=model, operations=400, clients=8, unknown=unknown, seed=3, force=0.0)
+    history = generate(calm)
+    sessions = plain_sessions(history.operations(), fencing=model == "fenced")
+    monitor = MutexMonitor(fencing=model == "fenced")
+    for op in history.operations():
+        monitor.add(op)
+    assert sessions == monitor.verdict(closed=True).details["sessions"] > 10
+    for fault in set(faults_of(model)) - set(faults_of("register")) - {"stale write"}:
+        for seed in range(20):
+            try:
+                faulty = generate(replace(prone(calm, fault), seed=seed))
+            except NoOpportunity:
+                continue
+            assert plain_sessions(faulty.operations(), fencing=model == "fenced") is None, (fault, seed)
+            break
 
 
 def test_every_fault_belongs_to_a_model() -> None:
