@@ -92,7 +92,7 @@ def run(
     *,
     seed: int = 7,
     size: Profile = QUICK,
-    backend: str = "sample",
+    backend: str = "my:own",
 ) -> MachineRun:
     """A run of a machine on a driver, its examples kept in `folder`."""
     capabilities = Capabilities(driver.capabilities())
@@ -189,7 +189,7 @@ def test_what_failed_is_tried_first_in_the_next_run(tmp_path: Path) -> None:
     assert run(Untoured, driver, tmp_path, size=Profile(60, 14, shrink=False)).tally.found
     nothing_new = Profile(1, 14, shrink=False)
     assert run(Untoured, driver, tmp_path, seed=8, size=nothing_new).tally.found
-    assert not run(Untoured, driver, tmp_path, seed=8, size=nothing_new, backend="other").tally.found
+    assert not run(Untoured, driver, tmp_path, seed=8, size=nothing_new, backend="my-own").tally.found
 
 
 class Untoured(LockMachine):

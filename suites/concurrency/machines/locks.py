@@ -109,6 +109,8 @@ class LockRules(Machine):
         term = Term(grant.id, grant.id_term)
         self.call(grant.owner, "unlock", place, term, demand=Demand(), lost=True)
         place.free_by = "LOCK-FORCE-001" if grant.orphan else "LOCK-REL-001"
+        if place.holder is not grant:
+            place.suspect = "LOCK-IDEM-001"  # it may have been the second release
         place.may_free()
         return place
 
