@@ -193,13 +193,22 @@ func (r report) print() {
 	fmt.Println(string(line))
 }
 
+// busy is the processor time that this process has used, in seconds.
+func busy() float64 {
+	var usage syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) != nil {
+		return 0
+	}
+	return float64(usage.Utime.Nano()+usage.Stime.Nano()) / 1e9
+}
+
 // guard ends the process, with a report, when the heap outgrows the limit.
-func guard(megabytes uint64, operations int, start *time.Time) {
+func guard(megabytes uint64, operations int) {
 	for range time.Tick(50 * time.Millisecond) {
 		var memory runtime.MemStats
 		runtime.ReadMemStats(&memory)
 		if memory.HeapAlloc > megabytes<<20 {
-			report{"memory", operations, []float64{time.Since(*start).Seconds()}, 0}.print()
+			report{"memory", operations, []float64{busy()}, 0}.print()
 			os.Exit(0)
 		}
 	}
@@ -216,17 +225,17 @@ func main() {
 		os.Exit(1)
 	}
 	runtime.GC()
-	start := time.Now()
-	go guard(*megabytes, len(operations), &start)
+	go guard(*megabytes, len(operations))
 	found := report{Operations: len(operations)}
 	for run := 0; run < *repeat; run++ {
-		start = time.Now()
+		start := time.Now()
+		before := busy()
 		limit := time.Duration(*seconds * float64(time.Second))
 		result := porcupine.CheckOperationsTimeout(model(), operations, limit)
-		found.Seconds = append(found.Seconds, time.Since(start).Seconds())
+		found.Seconds = append(found.Seconds, busy()-before)
 		found.Result = map[porcupine.CheckResult]string{
 			porcupine.Ok: "valid", porcupine.Illegal: "violated", porcupine.Unknown: "time"}[result]
-		if found.Seconds[run] > 2 {
+		if time.Since(start).Seconds() > 2 {
 			break
 		}
 	}
