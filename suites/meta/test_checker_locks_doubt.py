@@ -58,6 +58,32 @@ def test_a_bare_refusal_that_one_guess_cannot_explain_is_left_to_the_search() ->
     assert check_mutex(tape.history()).status != "unknown"
 
 
+def test_a_bare_refusal_that_all_who_may_have_held_contradict_is_a_violation() -> None:
+    """The only one that can have held was told, a moment later, that it did not."""
+    tape = Tape()
+    end_lock = tape.begin("lock", info=info("a"))
+    tape.refused("b", None)
+    tape.denied("id-a")
+    end_lock("ok", "id-a")
+    assert check(tape.history()).status == "violated"
+
+
+def test_of_two_lost_requests_the_one_that_fits_explains_a_bare_refusal() -> None:
+    """In a history too long to search, a guess that contradicts a certain holder is not made."""
+    tape = Tape()
+    for n in range(SEARCHED // 2):
+        tape.lock(str(n))
+        tape.unlock(f"id-{n}")
+    tape.lost_lock("a")
+    tape.lost_lock("b")
+    tape.refused("c", None)
+    tape.begin("unlock", lock_id="id-a")(**LOST)
+    tape.lock("d")
+    tape.unlock("id-d")
+    tape.begin("unlock", lock_id="id-b")(**LOST)
+    assert check_mutex(tape.history()).status == "valid"
+
+
 @pytest.mark.parametrize("kind", ["lock_mismatch", "not_locked"])
 def test_a_release_refused_beside_its_own_session_is_valid(kind: str) -> None:
     """Refused before the lock was surely taken, or after it was perhaps released: both are sound."""

@@ -125,6 +125,19 @@ def test_a_call_that_is_open_keeps_what_it_may_still_speak_of() -> None:
     assert judged(MutexMonitor(settle_every=1), pair(tape.events)).status == "valid"
 
 
+def test_a_request_sent_again_beside_an_open_release_is_not_judged_too_soon() -> None:
+    """Until the release returns, the second grant looks as if the first session had never ended."""
+    tape = Tape()
+    tape.lock("a")
+    end_release = tape.begin("unlock", lock_id="id-a")
+    tape.lock("b")
+    end_again = tape.begin("lock", info=info("a"))
+    tape.unlock("id-b")
+    end_again("ok", "id-a")
+    end_release()
+    assert judged(MutexMonitor(settle_every=4), pair(tape.events)).status == "valid"
+
+
 def test_pairing_a_stream_tells_when_no_earlier_call_is_open() -> None:
     """`since` is the first call still open, or else the next event; calls without an answer come last."""
     tape = Tape()
