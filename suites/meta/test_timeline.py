@@ -217,20 +217,22 @@ def test_page_fetches_nothing() -> None:
 @pytest.mark.parametrize("draw", [page, picture])
 def test_nothing_in_a_history_becomes_markup(draw: Any) -> None:
     """Names, workspaces, values, messages, header and faults from a hostile backend stay text."""
-    story = Story(backend=HOSTILE, test=HOSTILE, seed=HOSTILE, target=HOSTILE)
+    hostile = Story(backend=HOSTILE, test=HOSTILE, seed=HOSTILE, target=HOSTILE)
     for who in (HOSTILE, f"{HOSTILE}2"):
-        end = story.call(who, "lock", HOSTILE, {"info": {**info(who), "Who": HOSTILE}})
+        end = hostile.call(who, "lock", HOSTILE, {"info": {**info(who), "Who": HOSTILE}})
         end("ok", f"{HOSTILE}{who}")
-    end = story.call(HOSTILE, "unlock", HOSTILE, {"lock_id": HOSTILE})
-    end("fail", kind=HOSTILE, definite=True, message=HOSTILE, holder={"ID": HOSTILE, "Who": HOSTILE})
-    story.append(-1, "fault", HOSTILE, given={"phase": "start", HOSTILE: HOSTILE})
+    end = hostile.call(HOSTILE, "lock", HOSTILE, {"info": {**info("x"), "Who": HOSTILE}})
+    end("fail", kind=HOSTILE, definite=True, message=HOSTILE, holder=info(HOSTILE))
+    end = hostile.call(HOSTILE, "unlock", HOSTILE, {"lock_id": HOSTILE})
+    end("fail", kind=HOSTILE, definite=True, message=HOSTILE)
+    hostile.append(-1, "fault", HOSTILE, given={"phase": "start", HOSTILE: HOSTILE})
     plain_story = Story()
     for who in ("one", "two"):
         plain_story.lock(who)
     plain_story.call("one", "unlock", given={"lock_id": "x"})("fail", kind="y", definite=True)
     plain_story.append(-1, "fault", "net", given={"phase": "start"})
-    assert check(story.history()).status == "violated"
-    text = draw(story.history())
+    assert check(hostile.history()).details["anomaly"] == "two holders"
+    text = draw(hostile.history())
     text.encode("utf-8")
     tags = {tag for tag, _ in Reader(text).elements}
     assert tags <= {tag for tag, _ in Reader(draw(plain_story.history())).elements}

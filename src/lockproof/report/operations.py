@@ -78,7 +78,7 @@ class Telling:
     def line(self, op: Operation, remark: str = "") -> str:
         """`#12 alice lock default → ok id 4f3a2b1c… 1.200-1.450 ms: alice holds from here`."""
         asked = " ".join(filter(None, (f"#{op.i}", self.who(op), self.call(op))))
-        return f"{asked} → {self.outcome(op)} {times(op)}{f': {remark}' if remark else ''}"
+        return f"{asked} → {self.outcome(op)} {times(op)}{f': {plain(remark)}' if remark else ''}"
 
     def call(self, op: Operation) -> str:
         """`put default value 4f3a2b1c… serial 3 under lock 9a02c4d1…`."""
