@@ -125,6 +125,19 @@ def test_a_call_that_is_open_keeps_what_it_may_still_speak_of() -> None:
     assert judged(MutexMonitor(settle_every=1), pair(tape.events)).status == "valid"
 
 
+def test_what_was_denied_before_its_request_is_known_counts() -> None:
+    """In a stream a refused release comes before the slow grant that it contradicts."""
+    tape = Tape()
+    end_lock = tape.begin("lock", info=info("a"))
+    tape.refused("b", "a")
+    tape.denied("id-a")
+    tape.refused("c", "a")
+    end_lock("ok", "id-a")
+    for operations in (tape.history().operations(), pair(tape.events)):
+        found = judged(MutexMonitor(settle_every=1), operations)
+        assert found.details["anomaly"] == "holder refused"
+
+
 def test_a_request_sent_again_beside_an_open_release_is_not_judged_too_soon() -> None:
     """Until the release returns, the second grant looks as if the first session had never ended."""
     tape = Tape()
