@@ -24,6 +24,8 @@ from lockproof.suites.locks.racing import count, counted
 WORKSPACE = "default"
 NAMED = "staging"
 EXPIRED_TOKEN = "expired token"
+CONFLICT = "conflict"
+DUPLICATE = "duplicate delivery"
 EXPECTED_OF_AN_EXPIRED_TOKEN = frozenset({"locked", "unauthorized"})
 
 
@@ -302,6 +304,7 @@ LOCK_AGAINST_LOCK = Scenario(
         "Two clients count one state up, each under the lock.",
         {"alice": update, "bob": update},
         prepare=first_state,
+        faults=frozenset({CONFLICT, DUPLICATE}),
         judge=keeps_updates,
     ),
     "a refused lock",

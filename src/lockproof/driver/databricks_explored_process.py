@@ -31,6 +31,7 @@ from tofu_databricks.locks.warehouse import STATEMENTS
 from tofu_databricks.volume import DIRECTORIES, FILES
 
 DUPLICATE = "duplicate delivery"
+"""Of idempotent methods alone: nobody on the way may repeat any other request (RFC 9110 §9.2.2)."""
 CONFLICT = "conflict"
 EXPIRED = "expired token"
 
@@ -184,7 +185,7 @@ def described_step(request: Request) -> tuple[str, str, bool, tuple[str, ...]] |
     faults = () if reads else (LOST_REPLY, DUPLICATE)
     if path == STATEMENTS:
         verb = verb_of(str(request.json().get("statement", "")))
-        return f"sql {verb}", WAREHOUSE, verb not in ("SELECT", *CHANGES), (LOST_REPLY, DUPLICATE)
+        return f"sql {verb}", WAREHOUSE, verb not in ("SELECT", *CHANGES), (LOST_REPLY,)
     for prefix in (FILES, DIRECTORIES):
         if path.startswith(prefix):
             shown = path.removeprefix(prefix).removeprefix(ROOT).lstrip("/") or "/"
