@@ -138,6 +138,18 @@ def test_what_was_denied_before_its_request_is_known_counts() -> None:
         assert found.details["anomaly"] == "holder refused"
 
 
+def test_a_holder_is_not_mistaken_for_an_older_one_with_its_token() -> None:
+    """Where tokens repeat, a refusal waits until the request with the id that it names is known."""
+    tape = Tape()
+    first, second = ({**info(name), "Info": "apply"} for name in "ab")
+    tape.begin("lock", info=first)("ok", "id-a")
+    tape.unlock("id-a")
+    end_lock = tape.begin("lock", info=second)
+    tape.begin("lock", info=info("c"))("fail", kind="locked", definite=True, holder=second)
+    end_lock("ok", "id-b")
+    assert judged(MutexMonitor(), pair(tape.events)).status == "valid"
+
+
 def test_a_request_sent_again_beside_an_open_release_is_not_judged_too_soon() -> None:
     """Until the release returns, the second grant looks as if the first session had never ended."""
     tape = Tape()
