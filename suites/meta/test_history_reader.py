@@ -156,6 +156,23 @@ def test_equal_stamps_invent_no_order(tmp_path: Path) -> None:
     assert check_register(whole(writer, after)).status == "violated"
 
 
+def test_a_call_at_the_stamp_of_two_returns_comes_before_both(tmp_path: Path) -> None:
+    """Also where its own file tells one of them first: the other file's write may come after the read."""
+    own = process(
+        tmp_path / "a",
+        0,
+        (1, 0, "invoke", "put", "x"),
+        (3, 0, "ok", "put", None),
+        (4, 1, "invoke", "get", None),
+        (5, 1, "ok", "get", "x"),
+        (5, 2, "invoke", "get", None),
+        (9, 2, "ok", "get", "x"),
+    )
+    other = process(tmp_path / "b", 0, (4, 0, "invoke", "put", "y"), (5, 0, "ok", "put", None))
+    for files in ((own, other), (other, own)):
+        assert check_register(whole(*files)).status == "valid"
+
+
 def test_a_process_that_calls_again_at_one_stamp_keeps_its_answers(tmp_path: Path) -> None:
     """A coarse clock: return and next call have one stamp, and every answer stays with its call."""
     coarse = process(

@@ -179,7 +179,7 @@ class WorkspacesMonitor:
         from lockproof.checkers.models import WorkspaceSetModel
         from lockproof.checkers.search import search
 
-        found = search(sorted(self._all, key=lambda op: op.i), WorkspaceSetModel())
+        found = search(self._all, WorkspaceSetModel())
         if found.status == "valid" and not closed:
             return Verdict("unknown", "the history has no footer: it was cut short")
         return found
