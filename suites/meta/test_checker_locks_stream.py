@@ -150,6 +150,22 @@ def test_a_holder_is_not_mistaken_for_an_older_one_with_its_token() -> None:
     assert judged(MutexMonitor(), pair(tape.events)).status == "valid"
 
 
+def test_a_lost_write_of_a_session_long_over_is_stale_when_it_is_read() -> None:
+    """What was sent after the release must not be seen, also when the session is forgotten."""
+    tape = Tape()
+    tape.lock("a")
+    tape.put("one", "id-a")
+    tape.unlock("id-a")
+    for name in "bcd":
+        tape.lock(name)
+        tape.unlock(f"id-{name}")
+    tape.begin("put", value="two", sha256=None, lock_id="id-a")("info", kind="timeout", definite=False)
+    assert judged(FencingMonitor(strict=True, settle_every=1), pair(tape.events)).status == "valid"
+    tape.get("two")
+    for operations in (tape.history().operations(), pair(tape.events)):
+        assert judged(FencingMonitor(strict=True, settle_every=1), operations).status == "violated"
+
+
 def test_a_request_sent_again_beside_an_open_release_is_not_judged_too_soon() -> None:
     """Until the release returns, the second grant looks as if the first session had never ended."""
     tape = Tape()
