@@ -20,8 +20,9 @@ class Event:
     """One line of a history.
 
     `i` counts from 0, `t` is nanoseconds of one monotonic clock, `p` the process (-1: the harness),
-    `e` the kind: `fail` means no effect, `info` means unknown; of `fault` see `faults`. `f` is the client method, `ws` the
-    workspace; `given` and `out` are what went in and came back, `err` a refused or unknown outcome.
+    `e` the kind: `fail` means no effect, `info` means unknown; of `fault` see `faults`. `f` is the client
+    method, `ws` the workspace; `given` and `out` are what went in and came back, `err` a refused or
+    unknown outcome.
     """
 
     i: int
