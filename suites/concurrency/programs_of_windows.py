@@ -13,16 +13,13 @@ from lockproof.driver import Locked
 from lockproof.driver.recorder import RecordedClient
 from lockproof.explore import LOST_REPLY, Program, Shared
 from lockproof.history import History
+from lockproof.suites.concurrency.judges import NAMED, WORKSPACE, lock_was_refused, struck
 from lockproof.suites.concurrency.programs import (
-    NAMED,
-    WORKSPACE,
     Scenario,
     break_the_lock,
     first_state,
     hold_once,
-    lock_was_refused,
     named_state,
-    struck,
     take,
     write_once,
 )
