@@ -76,7 +76,7 @@ class Measured:
         return 1000 * min(self.seconds)
 
     def __str__(self) -> str:
-        return f"{self.ms:.2f}" if self.decided else f">{self.ms / 1000:.0f} s ({self.result})"
+        return f"{self.ms:.2f}" if self.decided else f">{self.ms:.0f} ({self.result})"
 
 
 @dataclass(frozen=True)
