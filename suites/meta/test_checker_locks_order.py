@@ -24,9 +24,7 @@ def fits(spans: Spans, order: Sequence[int]) -> bool:
 
 @settings(max_examples=400, deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(0, 5))
-def test_an_order_is_found_where_there_is_one_else_a_cycle(
-    random: Random, size: int
-) -> None:
+def test_an_order_is_found_where_there_is_one_else_a_cycle(random: Random, size: int) -> None:
     """What is found proves itself: an order fits, and each step of a cycle must be so."""
     spans = [
         tuple(
