@@ -117,6 +117,7 @@ def test_a_long_history_is_told_without_keeping_it(stale: Path, monkeypatch: pyt
     assert [line.split(" ms")[0] for line in long["operations"]] == [
         line.split(" ms")[0] for line in short["operations"]
     ]
+    assert long["operations"] != short["operations"], "a remark needs the whole history"
     assert {**long, "operations": None} == {**short, "operations": None}
 
 
