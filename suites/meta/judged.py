@@ -7,7 +7,7 @@ from lockproof.history import History
 from lockproof.suites.meta.tape import WS
 
 
-def violated(history: History, anomaly: str, *witness: int, fencing: bool = False) -> Verdict:
+def require_violated(history: History, anomaly: str, *witness: int, fencing: bool = False) -> Verdict:
     """The verdict: this anomaly, shown by these events among at most six operations, in a sentence."""
     verdict = check(history, fencing=fencing)
     assert verdict.status == "violated", verdict

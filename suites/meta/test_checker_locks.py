@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lockproof.checkers import check
-from lockproof.suites.meta.judged import violated
+from lockproof.suites.meta.judged import require_violated
 from lockproof.suites.meta.tape import LOST, Tape, info
 
 
@@ -14,7 +14,7 @@ def test_two_grants_without_a_release_are_two_holders() -> None:
     tape = Tape()
     tape.lock("a")
     tape.lock("b")
-    violated(tape.history(), "two holders", 0, 1, 2, 3)
+    require_violated(tape.history(), "two holders", 0, 1, 2, 3)
 
 
 def test_a_grant_inside_a_session_is_two_holders_even_when_released_at_once() -> None:
@@ -25,7 +25,7 @@ def test_a_grant_inside_a_session_is_two_holders_even_when_released_at_once() ->
     end("ok", "id-b")
     tape.begin("unlock", lock_id="id-b")()
     tape.unlock("id-a")
-    violated(tape.history(), "two holders")
+    require_violated(tape.history(), "two holders")
 
 
 def test_a_session_whose_ends_overlap_a_certain_one_throughout_is_two_holders() -> None:
@@ -37,7 +37,7 @@ def test_a_session_whose_ends_overlap_a_certain_one_throughout_is_two_holders() 
     end_lock("ok", "id-b")
     end_unlock()
     tape.unlock("id-a")
-    violated(tape.history(), "two holders")
+    require_violated(tape.history(), "two holders")
 
 
 def test_an_overlapping_handover_is_valid() -> None:
@@ -56,7 +56,7 @@ def test_a_refusal_that_names_nobody_known_is_a_phantom_holder() -> None:
     tape = Tape()
     tape.lock("a")
     tape.refused("b", "stranger")
-    violated(tape.history(), "phantom holder", 2, 3)
+    require_violated(tape.history(), "phantom holder", 2, 3)
 
 
 def test_a_refusal_that_names_the_refused_is_a_phantom_holder() -> None:
@@ -64,7 +64,7 @@ def test_a_refusal_that_names_the_refused_is_a_phantom_holder() -> None:
     tape = Tape()
     tape.lock("a")
     tape.refused("b", "b")
-    violated(tape.history(), "phantom holder", 2, 3)
+    require_violated(tape.history(), "phantom holder", 2, 3)
 
 
 def test_a_holder_seen_after_its_release_is_a_resurrected_lock() -> None:
@@ -73,7 +73,7 @@ def test_a_holder_seen_after_its_release_is_a_resurrected_lock() -> None:
     tape.lock("a")
     tape.unlock("id-a")
     tape.refused("b", "a")
-    violated(tape.history(), "seen after unlock", 3, 4, 5)
+    require_violated(tape.history(), "seen after unlock", 3, 4, 5)
 
 
 def test_a_holder_seen_before_its_request_is_a_violation() -> None:
@@ -81,7 +81,7 @@ def test_a_holder_seen_before_its_request_is_a_violation() -> None:
     tape = Tape()
     tape.refused("b", "a")
     tape.lock("a")
-    violated(tape.history(), "seen before lock")
+    require_violated(tape.history(), "seen before lock")
 
 
 def test_the_same_id_for_two_requests_is_a_violation() -> None:
@@ -90,7 +90,7 @@ def test_the_same_id_for_two_requests_is_a_violation() -> None:
     tape.lock("a", out="7")
     tape.unlock("7")
     tape.lock("b", out="7")
-    violated(tape.history(), "lock id granted twice", 1, 5)
+    require_violated(tape.history(), "lock id granted twice", 1, 5)
 
 
 def test_a_release_of_an_id_never_granted_is_a_violation() -> None:
@@ -98,7 +98,7 @@ def test_a_release_of_an_id_never_granted_is_a_violation() -> None:
     tape = Tape()
     tape.lock("a")
     tape.unlock("id-x")
-    violated(tape.history(), "phantom release", 2, 3)
+    require_violated(tape.history(), "phantom release", 2, 3)
 
 
 @pytest.mark.parametrize("kind", ["lock_mismatch", "not_locked"])
@@ -108,7 +108,7 @@ def test_a_refused_release_by_the_certain_holder_is_a_violation(kind: str) -> No
     tape.lock("a")
     tape.denied("id-a", kind)
     tape.refused("b", "a")
-    violated(tape.history(), "holder refused", 2, 3)
+    require_violated(tape.history(), "holder refused", 2, 3)
 
 
 def test_a_repeated_release_is_valid_whether_it_succeeds_or_not() -> None:
@@ -139,7 +139,7 @@ def test_a_release_called_before_its_lost_request_holds_no_earlier_than_that_req
     tape.lost_lock("a")
     end_release()
     end_lock("ok", "id-c")
-    violated(tape.history(), "two holders")
+    require_violated(tape.history(), "two holders")
 
 
 def test_a_holder_named_after_its_release_returned_is_a_violation_and_beside_it_is_none() -> None:
@@ -151,7 +151,7 @@ def test_a_holder_named_after_its_release_returned_is_a_violation_and_beside_it_
     end_release()
     assert check(tape.history()).status == "valid"
     tape.refused("b", "a")
-    violated(tape.history(), "seen after unlock", 2, 5, 6, 7)
+    require_violated(tape.history(), "seen after unlock", 2, 5, 6, 7)
 
 
 def test_an_old_id_released_again_while_another_holds_is_a_violation() -> None:
@@ -165,7 +165,7 @@ def test_an_old_id_released_again_while_another_holds_is_a_violation() -> None:
     assert check(tape.history()).status == "valid"
     tape.unlock("id-a")
     tape.refused("c", "b")
-    violated(tape.history(), "stale release", 8, 9)
+    require_violated(tape.history(), "stale release", 8, 9)
 
 
 def test_a_release_of_unknown_outcome_may_come_at_any_time_after_its_call() -> None:
@@ -179,7 +179,7 @@ def test_a_release_of_unknown_outcome_may_come_at_any_time_after_its_call() -> N
         tape.refused("c", holder)
         assert check(tape.history()).status == "valid"
     tape.refused("c", "a")
-    violated(tape.history(), "two holders", 9)
+    require_violated(tape.history(), "two holders", 9)
 
 
 def test_the_same_request_while_it_holds_is_granted_again() -> None:
@@ -205,7 +205,7 @@ def test_a_holder_told_by_its_token_has_the_id_that_its_request_was_given() -> N
     tape.begin("lock", info=info("d"))(
         "fail", kind="locked", definite=True, holder={**info("a"), "Info": "apply"}
     )
-    violated(tape.history(), "seen after unlock")
+    require_violated(tape.history(), "seen after unlock")
 
 
 def test_locks_of_different_workspaces_do_not_exclude_each_other() -> None:

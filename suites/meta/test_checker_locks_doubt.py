@@ -6,7 +6,7 @@ import pytest
 
 from lockproof.checkers import check, check_mutex
 from lockproof.checkers.mutex import SEARCHED
-from lockproof.suites.meta.judged import violated
+from lockproof.suites.meta.judged import require_violated
 from lockproof.suites.meta.tape import LOST, Tape, info
 
 
@@ -16,7 +16,7 @@ def test_a_bare_refusal_of_a_lock_that_nobody_can_hold_is_a_violation() -> None:
     tape.lock("a")
     tape.unlock("id-a")
     tape.refused("b", None)
-    violated(tape.history(), "refused while free", 4, 5)
+    require_violated(tape.history(), "refused while free", 4, 5)
 
 
 def test_a_bare_refusal_is_explained_by_whoever_may_hold_beside_it() -> None:
@@ -40,7 +40,7 @@ def test_a_lost_request_explains_a_bare_refusal_only_if_nobody_holds_after_it() 
     assert check(tape.history()).status == "valid"
     tape.lock("c")
     tape.unlock("id-c")
-    violated(tape.history(), "refused while free", 2, 3)
+    require_violated(tape.history(), "refused while free", 2, 3)
 
 
 def test_a_bare_refusal_that_one_guess_cannot_explain_is_left_to_the_search() -> None:
@@ -103,7 +103,7 @@ def test_a_release_refused_with_its_own_id_as_the_holder_contradicts_itself() ->
     end_lock = tape.begin("lock", info=info("a"))
     tape.begin("unlock", lock_id="id-a")("fail", kind="lock_mismatch", definite=True, holder=info("a"))
     end_lock("ok", "id-a")
-    violated(tape.history(), "holder refused", 1, 2)
+    require_violated(tape.history(), "holder refused", 1, 2)
 
 
 def test_a_lost_reply_with_a_backend_chosen_id_is_matched_by_its_token() -> None:
@@ -115,7 +115,7 @@ def test_a_lost_reply_with_a_backend_chosen_id_is_matched_by_its_token() -> None
     tape.lock("b", out="42")
     assert check(tape.history()).status == "valid"
     tape.refused("c", "a", holder_id="41")
-    violated(tape.history(), "seen after unlock", 5, 8, 9)
+    require_violated(tape.history(), "seen after unlock", 5, 8, 9)
 
 
 def test_a_request_sent_again_after_its_release_is_another_acquisition() -> None:
@@ -145,7 +145,7 @@ def test_what_only_a_search_can_tell_is_unknown_in_a_long_history_with_the_reaso
     assert "too many to search" in verdict.headline
     tape.lock("b")
     tape.lock("c")
-    violated(tape.history(), "two holders")
+    require_violated(tape.history(), "two holders")
 
 
 def test_one_id_of_two_requests_is_told_apart_by_the_search() -> None:

@@ -12,7 +12,7 @@ from lockproof.checkers import Verdict, check, check_fencing, check_mutex, check
 from lockproof.checkers.models import LockedStateModel
 from lockproof.checkers.search import search
 from lockproof.history import History
-from lockproof.suites.meta.judged import violated
+from lockproof.suites.meta.judged import require_violated
 from lockproof.suites.meta.locked_traffic import fenced_traffic
 from lockproof.suites.meta.tape import LOST, Tape, info
 
@@ -43,7 +43,7 @@ def test_a_write_under_a_released_lock_counts_only_where_fencing_is_claimed() ->
     tape.unlock("id-a")
     tape.put("v", lock_id="id-a")
     assert check(tape.history()).status == "valid"
-    violated(tape.history(), "seen after unlock", 3, 4, 5, fencing=True)
+    require_violated(tape.history(), "seen after unlock", 3, 4, 5, fencing=True)
 
 
 def test_a_write_beside_the_release_of_its_lock_is_valid() -> None:
@@ -65,14 +65,14 @@ def test_a_write_accepted_while_another_surely_holds_is_a_stale_write() -> None:
     tape.lock("b")
     tape.put("v", lock_id="id-a")
     assert check_mutex(tape.history()).status == "valid"
-    violated(tape.history(), "stale write", 4, 5, 6, 7, fencing=True)
+    require_violated(tape.history(), "stale write", 4, 5, 6, 7, fencing=True)
 
 
 def test_a_write_under_an_id_that_nobody_was_granted_is_a_phantom_writer() -> None:
     """Fencing lets no invented id write."""
     tape = Tape()
     tape.put("v", lock_id="id-x")
-    violated(tape.history(), "phantom writer", 0, 1, fencing=True)
+    require_violated(tape.history(), "phantom writer", 0, 1, fencing=True)
 
 
 def test_a_holder_whose_write_is_refused_for_its_lock_is_a_violation() -> None:
@@ -82,7 +82,7 @@ def test_a_holder_whose_write_is_refused_for_its_lock_is_a_violation() -> None:
     refused_put(tape, "id-a")
     tape.refused("b", "a")
     assert check(tape.history()).status == "valid"
-    violated(tape.history(), "holder refused", 2, 3, fencing=True)
+    require_violated(tape.history(), "holder refused", 2, 3, fencing=True)
 
 
 def test_a_lost_write_that_shows_after_the_newer_holders_is_a_stale_write() -> None:

@@ -7,7 +7,7 @@ import pytest
 from lockproof.checkers import check, require_valid
 from lockproof.history import History
 from lockproof.spec.outcome import Unknown, Violation
-from lockproof.suites.meta.judged import violated
+from lockproof.suites.meta.judged import require_violated
 from lockproof.suites.meta.tape import Tape
 
 
@@ -40,7 +40,7 @@ def test_the_worst_verdict_is_the_verdict() -> None:
     tape.put("one", "id-a")
     tape.get("two")
     tape.unlock("id-a")
-    violated(tape.history(), "torn value", 4, 5)
+    require_violated(tape.history(), "torn value", 4, 5)
 
 
 def test_writes_are_judged_as_the_header_claims() -> None:
