@@ -11,6 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from lockproof.checkers import Verdict, check, check_mutex, check_register
+from lockproof.checkers import models
 from lockproof.checkers.models import LockedStateModel, LockModel, StateModel, WorkspaceSetModel
 from lockproof.checkers.search import search
 from lockproof.checkers.workspaces import check_workspaces
@@ -75,13 +76,13 @@ def faults_of(model: Model) -> Sequence[str]:
 def general(history: History, model: Model) -> Verdict:
     """What the general search says."""
     strict = "locking.fencing-strict" in history.header["capabilities"]
-    specification = {
+    specifications: Mapping[str, models.Model] = {
         "lock": LockModel(),
         "register": StateModel(),
         "fenced": LockedStateModel(strict=strict),
         "workspaces": WorkspaceSetModel(),
-    }[model]
-    return search(history.operations(), specification)
+    }
+    return search(history.operations(), specifications[model])
 
 
 def fast(history: History, model: Model) -> Verdict:
