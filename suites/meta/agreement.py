@@ -10,8 +10,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from lockproof.checkers import Verdict, check, check_mutex, check_register
-from lockproof.checkers import models
+from lockproof.checkers import Verdict, check, check_mutex, check_register, models
 from lockproof.checkers.models import LockedStateModel, LockModel, StateModel, WorkspaceSetModel
 from lockproof.checkers.search import search
 from lockproof.checkers.workspaces import check_workspaces
