@@ -9,8 +9,9 @@ yes, of the same zones and by the same theorem.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+from lockproof.checkers.fencing_plain import writes_fit
 from lockproof.checkers.zones import Line, Zone
 from lockproof.history import Operation
 
@@ -21,9 +22,8 @@ def plain_sessions(operations: Sequence[Operation], *, fencing: bool) -> int | N
     """How many sessions held one after the other, in the history of one workspace; `None` when that takes
     a closer look.
 
-    With `fencing`, also every write under an id was called after the id was granted and answered before
-    any release was asked for: it lies within its lock, at whatever instant it takes effect. Writes under
-    an id whose outcome is unknown are left out, and so must be read by nobody.
+    With `fencing`, also every write under an id can have taken effect while the id held; see
+    `fencing_plain`.
     """
     by_token: dict[str, str] = {}
     asked: dict[str, Operation] = {}  # this and what follows is by lock id
@@ -56,6 +56,15 @@ def plain_sessions(operations: Sequence[Operation], *, fencing: bool) -> int | N
     first = {lock_id: min(op.end, gone.get(lock_id, math.inf)) for lock_id, op in asked.items()}
     last = {lock_id: op.i for lock_id, op in asked.items()}
     denied: list[tuple[Operation, str]] = []
+    for op in writes:
+        if op.kind == "ok":
+            lock_id = op.given["lock_id"]
+            if lock_id not in asked:
+                return None
+            if op.end < first[lock_id]:
+                first[lock_id] = op.end
+            if op.i > last[lock_id]:
+                last[lock_id] = op.i
     for op in refused:
         holder = op.err.get("holder")
         held = None
@@ -76,8 +85,6 @@ def plain_sessions(operations: Sequence[Operation], *, fencing: bool) -> int | N
                 return None
             if lock_id in asked:
                 denied.append((op, lock_id))
-    if not _within(operations, writes, asked, let_go):
-        return None
     zones = []
     for lock_id, op in asked.items():
         start, end = first[lock_id], last[lock_id]
@@ -96,24 +103,4 @@ def plain_sessions(operations: Sequence[Operation], *, fencing: bool) -> int | N
         outer = line.around(op.i, op.end)
         if outer is not None and outer.key != op.given["lock_id"]:
             return None
-    return len(zones)
-
-
-def _within(
-    operations: Sequence[Operation],
-    writes: Sequence[Operation],
-    asked: Mapping[str, Operation],
-    let_go: Mapping[str, Operation],
-) -> bool:
-    """Whether all `writes` lie within their locks, but for lost ones that nobody read."""
-    lost = set()
-    for op in writes:
-        lock_id = op.given["lock_id"]
-        if op.kind == "info":
-            lost.add(op.given.get("value"))
-            continue
-        grant, release = asked.get(lock_id), let_go.get(lock_id)
-        if grant is None or grant.end > op.i or (release is not None and op.end > release.i):
-            return False
-    reads = (op for op in operations if lost and op.f == "get" and op.kind == "ok")
-    return not any((op.out or {}).get("value") in lost for op in reads)
+    return len(zones) if not writes or writes_fit(operations, writes, line) else None
