@@ -18,9 +18,11 @@ An unanswered request that nobody ever saw may be left out of every order, and i
 session does not hold can always be had outside its zone, for sessions can be made as short as their zones:
 a refused release must not lie inside the zone of its own session, nor a repeated one inside another's.
 Refusals that name nobody: see `mutex_bare`. Where the answers cannot be told apart (a request sent again
-after its release, one lock id of two requests, an explanation that did not fit) nothing is concluded from
-the sessions concerned; violations among the others are certain, and else the general search decides small
-histories and the verdict on larger ones is `unknown`.
+after its release, one lock id of two requests, a chosen id that was lost with a reply and then named without
+its token, an explanation that did not fit) nothing is concluded from the sessions concerned; violations
+among the others are certain, and else the general search decides small histories and the verdict on larger
+ones is `unknown`. All this is exact where no two requests share a token or an id, as no client's do; where
+some share both with different ones, the order in which their answers come may decide between two readings.
 
 **Cost.** O(n log n) time for n operations; about 1 µs each.
 
@@ -36,11 +38,11 @@ what a search of the whole history would have had to tell.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from lockproof.checkers.models import LockModel, Model
 from lockproof.checkers.mutex_bare import explain
-from lockproof.checkers.mutex_plain import plain_sessions
+from lockproof.checkers.mutex_plain import plain_sessions, told_of
 from lockproof.checkers.mutex_sessions import Session, Sessions, after_release, names
 from lockproof.checkers.search import search
 from lockproof.checkers.verdict import Verdict, Violated
@@ -90,12 +92,11 @@ class MutexMonitor:
     def extend(self, operations: Sequence[Operation]) -> None:
         """Takes all operations of a history that is kept, instead of one by one."""
         for workspace, own in _by_workspace(operations):
-            sessions = plain_sessions(own, fencing=self.fencing)
-            if sessions is None:
-                lock = self.locks[workspace] = self._new_lock()
-                lock.extend(own)
+            found = plain_sessions(own, fencing=self.fencing)
+            if isinstance(found, int):
+                self._plain += found
             else:
-                self._plain += sessions
+                self.locks[workspace] = self._closer_look(own, found)
 
     def verdict(self, closed: bool) -> Verdict:
         """The verdict on all that was added, after which nothing may be added any more.
@@ -120,6 +121,18 @@ class MutexMonitor:
         if not closed:
             return Verdict("unknown", "the history has no footer: it was cut short")
         return Verdict("valid", f"{sessions} sessions, never two at once", details={"sessions": sessions})
+
+    def _closer_look(self, operations: Sequence[Operation], suspects: Collection[str]) -> WorkspaceLock:
+        """The lock of one workspace; of the suspected sessions alone when these refute it."""
+        if suspects:
+            lock = self._new_lock()
+            lock.extend(told_of(operations, suspects))
+            lock.close()
+            if lock.violation is not None:
+                return lock
+        lock = self._new_lock()
+        lock.extend(operations)
+        return lock
 
     def _new_lock(self) -> WorkspaceLock:
         return WorkspaceLock(self.fencing, self.settle_every)
@@ -209,6 +222,9 @@ class WorkspaceLock:
                 self._settle(math.inf)
             except Violated as violation:
                 self.violation = violation
+        requested = (op.given["info"].get("Info") for op in self.kept or () if op.f == "lock")
+        if not self.sessions.unsure and not self.sessions.foreign.isdisjoint(requested):
+            self.sessions.unsure = "a refusal gives one request's token and another's id"
         self.count += len(self.sessions.proven)
 
     def _settle(self, since: float) -> None:
