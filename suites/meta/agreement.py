@@ -164,6 +164,20 @@ def mutated(history: History, random: Random, times: int) -> History:
     return sketch.history()
 
 
+def told_by_id_alone(history: History) -> History:
+    """`history` with refusals that name the holder's lock id and nothing else, as a backend may."""
+    sketch = Sketch(history)
+    _name_by_id(sketch.drafts)
+    return sketch.history()
+
+
+def _name_by_id(drafts: Sequence[Draft]) -> None:
+    for draft in drafts:
+        err = draft.err or {}
+        if err.get("holder"):
+            draft.err = {**err, "holder": {"ID": err["holder"]["ID"]}}
+
+
 def _swap(sketch: Sketch, random: Random) -> None:
     at = random.randrange(max(1, len(sketch.order) - 1))
     pair = sketch.order[at : at + 2]
@@ -228,6 +242,12 @@ def _another_holder(sketch: Sketch, random: Random) -> None:
         draft.err = err
 
 
+def _id_alone(sketch: Sketch, random: Random) -> None:
+    """A refusal, or each one, names the holder by its lock id alone."""
+    naming = [d for d in sketch.drafts if d.e == "fail"]
+    _name_by_id(naming if random.random() < 0.5 else random.sample(naming, min(1, len(naming))))
+
+
 def _another_id(sketch: Sketch, random: Random) -> None:
     named = [d for d in sketch.drafts if d.given.get("lock_id")]
     granted = [d for d in sketch.drafts if d.f == "lock" and d.e == "ok"]
@@ -267,6 +287,7 @@ MUTATIONS = (
     _turn,
     _another_state,
     _another_holder,
+    _id_alone,
     _another_id,
     _another_value,
     _another_name,

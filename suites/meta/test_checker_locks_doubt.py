@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lockproof.checkers import check, check_mutex
-from lockproof.checkers.mutex import SEARCHED
+from lockproof.checkers.mutex import SEARCHED, MutexMonitor
+from lockproof.history.event import pair
 from lockproof.suites.meta.judged import require_violated
 from lockproof.suites.meta.tape import LOST, Tape, info
 
@@ -157,4 +158,70 @@ def test_one_id_of_two_requests_is_told_apart_by_the_search() -> None:
     tape.begin("lock", info=second)("ok", "id-a")
     assert check(tape.history()).status == "valid"
     tape.begin("lock", info=info("c"))("fail", kind="locked", definite=True, holder=first)
+    assert check(tape.history()).status == "violated"
+
+
+def lost_and_forced() -> Tape:
+    """A lock whose reply with the chosen id was lost, seen by its id alone, forced, and taken by another."""
+    tape = Tape()
+    tape.lost_lock("a")
+    tape.begin("lock", info=info("b"))("fail", kind="locked", definite=True, holder={"ID": "41"})
+    tape.unlock("41")
+    tape.lock("b", out="42")
+    return tape
+
+
+def test_a_chosen_id_that_was_lost_with_a_reply_and_is_named_alone_is_no_phantom() -> None:
+    """Who holds under an id that nobody was told is the request that was never answered."""
+    tape = lost_and_forced()
+    assert check(tape.history()).status == "valid"
+    tape.lock("c", out="43")
+    assert check(tape.history()).status == "violated"
+
+
+def test_an_id_named_alone_is_a_phantom_when_no_request_can_have_got_it() -> None:
+    """An unanswered request that came later, or whose id is known, does not excuse a stranger's id."""
+    tape = Tape()
+    tape.lost_lock("a")
+    tape.refused("b", "a", holder_id="40")
+    tape.begin("lock", info=info("b"))("fail", kind="locked", definite=True, holder={"ID": "41"})
+    tape.lost_lock("c")
+    require_violated(tape.history(), "phantom holder", 4)
+
+
+def test_whose_a_lost_id_was_is_unknown_in_a_long_history_with_the_reason() -> None:
+    """Too long to search, a history with an id lost and named alone is undecided, however it is fed."""
+    tape = lost_and_forced()
+    tape.unlock("42")
+    for n in range(SEARCHED // 2):
+        tape.lock(str(n))
+        tape.refused(f"no-{n}", str(n))
+        tape.unlock(f"id-{n}")
+    verdict = check_mutex(tape.history())
+    assert verdict.status == "unknown"
+    assert "whose lock '41' is was lost with a reply" in verdict.headline
+    monitor = MutexMonitor(settle_every=5)
+    for op in pair(tape.events):
+        monitor.add(op)
+    assert monitor.verdict(closed=True) == verdict
+
+
+def test_a_release_refused_with_its_own_id_contradicts_itself_whatever_the_token() -> None:
+    """A token that nobody asked with does not make another holder of the id that was refused."""
+    tape = Tape()
+    tape.lost_lock("a")
+    holder = {"ID": "id-a", "Info": "elsewhere"}
+    tape.begin("unlock", lock_id="id-a")("fail", kind="lock_mismatch", definite=True, holder=holder)
+    require_violated(tape.history(), "holder refused", 2, 3)
+
+
+def test_a_holder_with_a_strange_token_is_found_by_its_id() -> None:
+    """A backend may change `Info`, but not name the token of a request that it refused."""
+    tape = Tape()
+    tape.lock("a")
+    changed = {"ID": "id-a", "Info": "changed"}
+    tape.begin("lock", info=info("b"))("fail", kind="locked", definite=True, holder=changed)
+    assert check(tape.history()).status == "valid"
+    refused = {**info("b"), "ID": "id-a"}
+    tape.begin("lock", info=info("c"))("fail", kind="locked", definite=True, holder=refused)
     assert check(tape.history()).status == "violated"

@@ -10,8 +10,10 @@ Of a session only the operations at its edges stay: that is all its zone and its
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from lockproof.checkers.mutex_lost import holder_named_by, named_alone, of_lost_requests, spoken_of
 from lockproof.checkers.verdict import Violated
 from lockproof.history import Event, Operation
 
@@ -102,8 +104,9 @@ class Sessions:
     `proven` are the sessions that something shows to have held, `by_token` all that are not over, by the
     token of their request. `bare` are refusals that name nobody, `repeats` the releases of sessions that
     were released more than once, `strangers` operations that speak of a session that is not known (yet),
-    `denials` those that deny one, `past` the sessions that are over, by lock id. `unsure` says why some
-    could not be told apart. Raises `Violated` as soon as an answer cannot be true.
+    `denials` those that deny one, `past` the sessions that are over, by lock id. `foreign` are tokens that
+    refusals gave with the lock id of a request with another token, `unsure` says why some sessions could
+    not be told apart. Raises `Violated` as soon as an answer cannot be true.
     """
 
     def __init__(self, fencing: bool) -> None:
@@ -114,11 +117,13 @@ class Sessions:
         self.strangers: list[Operation] = []
         self.denials: list[Operation] = []
         self.past: dict[str, Past] = {}
+        self.foreign: set[str] = set()
         self.unsure = ""
         self.requests: dict[tuple[str, str], Session] = {}
         self.by_token: dict[str, list[Session]] = {}
         self._by_id: dict[str, list[Session]] = {}
         self._complete: float = -1
+        self._chosen: set[str] = set()  # ids that refusals named alone, of requests that are not known
 
     def add(self, op: Operation) -> None:
         """Takes one operation of the workspace."""
@@ -146,8 +151,8 @@ class Sessions:
         return known[0] if len(known) == 1 else None
 
     def retry(self, since: float, *, closing: bool) -> None:
-        """Looks again for the sessions of strangers. None can be found any more for those that returned
-        before event `since`; raises `Violated` when that is certain to be nobody's."""
+        """Looks again for the sessions of strangers. Those that returned before event `since` are of
+        a request whose reply was lost, which is left open, or nobody's; raises `Violated` when certain."""
         self._complete = since
         for _ in range(2):  # what the first round learns of ids, the second uses
             waiting, self.strangers = self.strangers, []
@@ -158,8 +163,21 @@ class Sessions:
             if op.end > since or op.given["lock_id"] in self._by_id:
                 self._deny(op)
         lost = [op for op in self.strangers if op.end <= since and op.kind != "info"]
+        if lost:
+            lost = self._leave_open(lost)
         if lost and (closing or len(lost) > STRANGERS):
             raise self._phantom(lost[0])
+
+    def _leave_open(self, lost: Sequence[Operation]) -> Sequence[Operation]:
+        """Gives up on strangers that may be of a request whose reply was lost; the others are given back."""
+        self._chosen.update(named_alone(lost))
+        found, requests = of_lost_requests(lost, self.requests.values(), self._chosen)
+        if not found:
+            return lost
+        self._mix(f"whose lock {spoken_of(found[0])!r} is was lost with a reply", *requests)
+        given_up = set(found)
+        self.strangers = [op for op in self.strangers if op not in given_up]
+        return [op for op in lost if op not in given_up]
 
     def set_aside_repeated(self) -> None:
         """A request sent again when it was perhaps released may have been granted again: it is mixed."""
@@ -199,8 +217,12 @@ class Sessions:
                 self.bare.append(op)
         elif op.f == "lock" and op.err.get("kind") == "locked":
             self.bare.append(op)
-        if (op.f == "unlock" or (op.f == "put" and self.fencing)) and op.err.get("kind") in NOT_HELD:
+        if self._denies(op):
             self._deny(op)
+
+    def _denies(self, op: Operation) -> bool:
+        """Whether it was refused because the id that it gave does not hold."""
+        return (op.f == "unlock" or (op.f == "put" and self.fencing)) and op.err.get("kind") in NOT_HELD
 
     def _recognise(self, session: Session, op: Operation, lock_id: str | None) -> None:
         """A holder told by its token alone: certain when every request called before the refusal is known."""
@@ -217,7 +239,10 @@ class Sessions:
         """A holder that its token does not tell from others, by its lock id."""
         own = not named and token and token == (op.given.get("info") or {}).get("Info")
         known = [] if own else [s for s in self._by_id.get(lock_id, ()) if not named or s.token == token]
-        if len(known) == 1:
+        if len(known) == 1 and token not in {"", known[0].token}:
+            self._find_by_id(op, token, known[0], lock_id)
+        elif len(known) == 1:
+            self._learn(known[0], lock_id)
             self.observe(known[0], op, op.end)
         elif known or named:
             self._mix(f"holder {lock_id or token!r} fits several requests", *known, *named)
@@ -225,6 +250,19 @@ class Sessions:
             raise self._late(op, lock_id)
         else:
             self.strangers.append(op)
+
+    def _find_by_id(self, op: Operation, token: str, session: Session, lock_id: str) -> None:
+        """A holder with this session's id, and a token that is nobody's as soon as all requests are known."""
+        if op.end > self._complete:
+            self.strangers.append(op)
+            return
+        if op.given.get("lock_id") == lock_id and self._denies(op):
+            headline = f"{op.f} by {lock_id} was refused with {lock_id} as the holder"
+            raise Violated("holder refused", headline, op)
+        if len(self.foreign) < STRANGERS:
+            self.foreign.add(token)
+        self._learn(session, lock_id)
+        self.observe(session, op, op.end)
 
     def _request(self, op: Operation) -> None:
         info = op.given["info"]
@@ -261,6 +299,7 @@ class Sessions:
                 self._mix(f"lock id {lock_id!r} was granted again after its release", session)
         elif session.lock_id != lock_id:
             self._mix(f"{session.name!r} was granted again under another lock id", session)
+            self._know(lock_id, session)
         self.observe(session, op, op.end)
 
     def _know(self, lock_id: str, session: Session) -> None:
@@ -346,7 +385,7 @@ class Sessions:
         return Violated("two holders", headline, op, events=past.events)
 
     def _phantom(self, op: Operation) -> Violated:
-        if holder := _holder(op):
+        if holder := holder_named_by(op):
             name = holder.get("ID") or holder.get("Info")
             return Violated(
                 "phantom holder", f"a refusal names {name!r}, which was never granted to anybody", op
@@ -374,19 +413,13 @@ def _number(event: Event) -> Event:
 
 def names(op: Operation, session: Session) -> bool:
     """Whether `op` was refused with `session` as the holder."""
-    holder = _holder(op) or {}
+    holder = holder_named_by(op) or {}
     token = holder.get("Info")
     return bool(token == session.token if token else holder.get("ID", "") == session.lock_id)
 
 
 def _twice(lock_id: str) -> str:
     return f"{lock_id!r} was given to two requests"
-
-
-def _holder(op: Operation) -> Any:
-    """The holder that a refusal names, or `None`."""
-    holder = op.err.get("holder") if op.kind == "fail" else None
-    return holder if holder and (holder.get("ID") or holder.get("Info")) else None
 
 
 def _drop(index: dict[str, list[Session]], name: str, session: Session) -> None:

@@ -1,0 +1,58 @@
+"""Operations that may speak of a lock whose reply was lost, by an id that is not known to be its own.
+
+A backend that chooses lock ids and whose refusals name the id alone shows, after a lost reply, an id that
+nobody was told: it is that of some unanswered request, and which one is for a search to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lockproof.history import Operation
+
+if TYPE_CHECKING:
+    from lockproof.checkers.mutex_sessions import Session
+
+
+def holder_named_by(op: Operation) -> Mapping[str, Any] | None:
+    """The holder that a refusal names, or `None`."""
+    holder = op.err.get("holder") if op.kind == "fail" else None
+    return holder if holder and (holder.get("ID") or holder.get("Info")) else None
+
+
+def spoken_of(op: Operation) -> str:
+    """The lock id that the operation shows to hold; empty when it tells a token alone."""
+    holder = holder_named_by(op)
+    return str((op.given.get("lock_id") if holder is None else holder.get("ID")) or "")
+
+
+def named_alone(operations: Iterable[Operation]) -> set[str]:
+    """The ids of holders that refusals name without a token."""
+    holders = (holder_named_by(op) for op in operations)
+    return {holder["ID"] for holder in holders if holder and not holder.get("Info")}
+
+
+def of_lost_requests(
+    strangers: Sequence[Operation], requests: Iterable[Session], chosen: Collection[str]
+) -> tuple[Sequence[Operation], Sequence[Session]]:
+    """Those of `strangers` that may be of one of `requests`, and the requests that any of them may be of.
+
+    A reply was lost of a request that was never answered and whose id nothing tells, or that was sent
+    again. It may have got its own id, or one of those `chosen` by the backend, before the stranger returned.
+    """
+    lost = [s for s in requests if s.newest_request > s.asked.i or (s.granted is None and s.lock_id is None)]
+    if not lost:
+        return (), ()
+    earliest = min(session.asked.i for session in lost)
+    own: dict[str, float] = {}
+    for session in lost:
+        own[session.request_id] = min(session.asked.i, own.get(session.request_id, session.asked.i))
+    found = [
+        op
+        for op in strangers
+        if (lock_id := spoken_of(op))
+        and (own.get(lock_id, op.end) < op.end or (lock_id in chosen and earliest < op.end))
+    ]
+    latest = max((op.end for op in found), default=-1)
+    return found, [session for session in lost if session.asked.i < latest]
