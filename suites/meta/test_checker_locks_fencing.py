@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lockproof.checkers import Verdict, check, check_fencing, check_mutex, check_register
+from lockproof.checkers.fencing import FencingMonitor
 from lockproof.checkers.models import LockedStateModel
 from lockproof.checkers.search import search
 from lockproof.history import History
@@ -18,7 +19,13 @@ from lockproof.suites.meta.tape import LOST, Tape, info
 
 
 def strict(tape: Tape) -> Verdict:
-    return check_fencing(tape.history(), strict=True)
+    """The verdict on operations one by one. What takes them all at once may not differ."""
+    history = tape.history()
+    monitor = FencingMonitor(strict=True)
+    monitor.extend(history.operations())
+    verdict = check_fencing(history, strict=True)
+    assert monitor.verdict(history.closed).status == verdict.status, verdict
+    return verdict
 
 
 def expect_stale(verdict: Verdict, *witness: int) -> None:
