@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
-from lockproof.checkers import check_register, check_stream
+from lockproof.checkers import check, check_register, check_stream
 from lockproof.history import (
     Event,
     History,
@@ -20,12 +23,23 @@ from lockproof.history import (
     merge_histories,
     read_history,
     stream_history,
+    writer,
 )
 from lockproof.history.generate import Workload, generate
 from lockproof.history.lines import lines
+from lockproof.report.timeline import page
 
 HEADER = '{"header":{"v":1,"clock":"monotonic_ns"}}'
 NOTE = '{"i":0,"t":5,"p":0,"e":"note","f":"process","in":{"who":"alice"}}'
+
+
+def event(i: int = 0, e: str = "invoke", given: Any = None, **fields: Any) -> str:
+    """The line of one event, a read of process 0 unless told otherwise."""
+    return json.dumps({"i": i, "t": 5, "p": 0, "e": e, "f": "get", "ws": "default", "in": given, **fields})
+
+
+READ = (event(0, "invoke", given={}), event(1, "ok", out={"value": None}))
+FOOTER = '{"footer":{"ops":1,"closed":true}}'
 
 
 def save(path: Path, *texts: str) -> Path:
@@ -96,6 +110,33 @@ def test_unknown_fields_and_headers_of_long_ago_are_read(tmp_path: Path) -> None
         ([HEADER, '{"i":0,"t":5,"p":0,"e":"invoke","f":"put","in":{}}'], "2: put without in.value"),
         ([HEADER, '{"i":0,"t":5,"p":0,"e":"invoke","f":"lock"}'], "2: lock without in.info"),
         ([HEADER, '{"i":0,"t":5,"p":0,"e":"ok","f":"workspaces"}'], "2: workspaces without the list"),
+        ([HEADER, "[" * 100_000 + "]" * 100_000, NOTE], "2: not JSON: nested too deeply"),
+        ([HEADER, NOTE.replace("alice", "\\ud800"), NOTE], "2: not JSON: not UTF-8"),
+        (['{"header":{"v":1,"capabilities":7}}'], "1: capabilities is 7, not a list of texts"),
+        (['{"header":{"v":1,"clients":"two"}}'], '1: clients is "two", not a whole number'),
+        ([HEADER, event(p=[1])], r"2: p is \[1\], not a whole number"),
+        ([HEADER, event(p=None)], "2: p is null, not a whole number"),
+        ([HEADER, event(f=7)], "2: f is 7, not a text"),
+        ([HEADER, event(ws={"x": 1})], '2: ws is {"x": 1}, not a text'),
+        ([HEADER, event(ws=None)], "2: get without ws, its workspace"),
+        ([HEADER, event(f="loock")], '2: no call named "loock": f is one of delete, .* workspaces'),
+        ([HEADER, event(given="x")], '2: in is "x", not an object'),
+        ([HEADER, event(f="put", given={"value": [1]})], r"2: in.value is \[1\], not a text or a number"),
+        ([HEADER, event(f="lock", given={"info": 5})], "2: in.info is 5, not an object"),
+        ([HEADER, event(f="lock", given={"info": {"ID": [1]}})], r"2: in.info.ID is \[1\], not a text"),
+        ([HEADER, event(f="unlock", given={"lock_id": {}})], "2: in.lock_id is {}, not a text or"),
+        ([HEADER, event(e="fail", err=5)], "2: err is 5, not an object"),
+        ([HEADER, event(e="fail", err={"holder": "bob"})], '2: err.holder is "bob", not an object'),
+        ([HEADER, event(e="fail", err={"holder": {"Info": 5}})], "2: err.holder.Info is 5, not a text"),
+        ([HEADER, event(e="ok", out={})], "2: get without out.value"),
+        ([HEADER, event(e="ok", out={"value": {"a": 1}})], '2: out.value is {"a": 1}, not a text or'),
+        ([HEADER, event(e="ok", f="lock", out=[1])], r"2: out is \[1\], not the lock id"),
+        (
+            [HEADER, event(e="ok", f="workspaces", out=[{"a": 1}])],
+            r'2: out is \[{"a": 1}\], not a list of texts',
+        ),
+        ([HEADER, event(t=-1)], "2: not an event: .* t no time"),
+        ([HEADER, event(i=10**400)], "2: not an event: i is no event number"),
     ],
 )
 def test_what_is_no_history_is_named_with_its_line(tmp_path: Path, texts: list[str], said: str) -> None:
@@ -107,6 +148,112 @@ def test_what_is_no_history_is_named_with_its_line(tmp_path: Path, texts: list[s
         list(stream_history(path).events())
     assert str(whole.value) == str(streamed.value)
     assert len(str(whole.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        ([READ[1]], "2: outcome of get without a call: process 0 is in none"),
+        ([*READ, event(2, "fail", f="put")], "4: outcome of put without a call"),
+        ([READ[0], event(1, "ok", p=1, out={"value": None})], "3: outcome of get without .* process 1 "),
+        ([READ[0], event(1, "ok", f="put")], '3: outcome of put "default", but the call is get "default"'),
+        ([READ[0], event(1, "fail", ws="other")], '3: outcome of get "other", but the call is get "default"'),
+        ([READ[0], event(1, "info", ws=None)], '3: outcome of get, but the call is get "default"'),
+        ([FOOTER, *READ], "3: a line after the footer"),
+        ([*READ, FOOTER, '{"footer":{"closed":false}}'], "5: a line after the footer"),
+        ([*READ, FOOTER, NOTE], "5: a line after the footer"),
+    ],
+)
+def test_what_is_no_evidence_is_no_history(tmp_path: Path, texts: list[str], said: str) -> None:
+    """Outcomes that belong to no call, and lines after the end, whole, streamed or merged."""
+    path = save(tmp_path / "h.jsonl", '{"header":{"v":1,"start":1}}', *texts)
+    for read in (
+        lambda: read_history(path),
+        lambda: list(stream_history(path).operations()),
+        lambda: list(merge_histories([path]).operations()),
+    ):
+        with pytest.raises(HistoryError, match=f"h.jsonl:{said}"):
+            read()
+
+
+def test_calls_without_end_and_free_notes_are_read(tmp_path: Path) -> None:
+    """A killed client's call stays open, its process may call again; notes and faults have any `f`, also
+    after an unknown outcome, which retires its process."""
+    path = save(
+        tmp_path / "h.jsonl",
+        HEADER,
+        event(0, "fault", p=-1, f="net.drop_response", ws=None, given={"phase": "start"}),
+        event(1),
+        event(2),
+        event(3, "info", err={"kind": "timeout"}),
+        event(4, "note", f="late", ws=None),
+        event(5, "note", p=1, f="anything", ws="other"),
+        event(6, p=1, f="workspaces", ws=None),
+        event(7, "ok", p=1, f="workspaces", ws=None, out=["default"]),
+        FOOTER,
+    )
+    found = [(op.i, op.kind) for op in read_history(path).operations()]
+    assert found == [(1, "info"), (2, "info"), (6, "ok")]
+    assert sorted((op.i, op.kind) for op in stream_history(path).operations()) == found
+
+
+ODD: tuple[Any, ...] = (None, -1, 1.5, True, "x", [], [[1]], {}, {"ID": [1]}, 10**400)
+PUT = {"value": "v", "sha256": "s", "serial": 1, "lineage": "l", "size": 5, "lock_id": "A"}
+HELD = {"kind": "locked", "message": "m", "holder": {"ID": "A", "Info": "a", "Who": "alice"}}
+FULL: tuple[dict[str, Any], ...] = (
+    {"header": {"v": 1, "backend": "b", "clients": 2, "start": 5, "capabilities": ["locking.fencing"]}},
+    *map(
+        json.loads,
+        (
+            event(0, "note", f="process", given={"who": "alice"}),
+            event(1, f="lock", given={"info": {"ID": "A", "Info": "a"}}),
+            event(2, "ok", f="lock", out="A"),
+            event(3, f="put", given=PUT),
+            event(4, "ok", f="put"),
+            event(5, p=1, f="lock", given={"info": {"ID": "B", "Info": "b"}}),
+            event(6, "fail", p=1, f="lock", err=HELD),
+            event(7, p=1),
+            event(8, "ok", p=1, out={"value": "v", "sha256": "s"}),
+            event(9, f="unlock", given={"lock_id": "A"}),
+            event(10, "ok", f="unlock"),
+            event(11, f="workspaces"),
+            event(12, "ok", f="workspaces", out=["default"]),
+            event(13),
+            event(14, "ok", out={"value": None}),
+        ),
+    ),
+    {"footer": {"ops": 6, "closed": True}},
+)
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to everything inside a JSON value."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in inside:
+        yield (*at, key)
+        yield from places(part, (*at, key))
+
+
+@pytest.mark.parametrize("number", range(len(FULL)))
+def test_whatever_stands_in_a_field_is_judged_or_refused(number: int, tmp_path: Path) -> None:
+    """Every field of a line, with everything in it, replaced by values of every type: the checkers and
+    the page take the history or it is refused in one line, and nothing else comes of it."""
+    refused: list[str] = []
+    for at, odd in itertools.product(places(FULL[number]), ODD):
+        records = copy.deepcopy(FULL)
+        part: Any = records[number]
+        for key in at[:-1]:
+            part = part[key]
+        part[at[-1]] = odd
+        path = save(tmp_path / "h.jsonl", *map(json.dumps, records))
+        try:
+            history = read_history(path)
+        except HistoryError as error:
+            refused.append(str(error))
+            continue
+        assert f"<title>{check(history).status}: " in page(history)
+    assert refused
+    assert all(said.startswith(str(tmp_path)) and len(said.splitlines()) == 1 for said in refused)
 
 
 # --- histories of several processes --------------------------------------------------------------
@@ -273,3 +420,18 @@ def test_the_header_tells_when_and_where_the_clock_started(tmp_path: Path) -> No
         pass
     assert read_history(tmp_path / "a").header["start"] == one.header["start"] < other.header["start"]
     assert one.header.get("boot") == other.header.get("boot")
+
+
+def test_the_header_does_not_tell_which_machine_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the kernel's boot id a digest is written: the same for one boot, another one for another."""
+    written = []
+    for boot in ("841b3e4e-0000-4000-8000-000000000001", "841b3e4e-0000-4000-8000-000000000002") * 2:
+        path = tmp_path / "boot_id"
+        path.write_text(f"{boot}\n", encoding="ascii")
+        monkeypatch.setattr(writer, "BOOT", path)
+        written.append(HistoryWriter({}).header["boot"])
+        assert not any(part in written[-1] for part in boot.split("-"))
+    assert written[:2] == written[2:]
+    assert written[0] != written[1]

@@ -8,13 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lockproof.history.event import Event, History, Operation, pair
+from lockproof.history.records import Calls, event_of, look_at_header
 from lockproof.history.writer import VERSION
-
-KINDS = frozenset({"invoke", "ok", "fail", "info", "fault", "note"})
-NEEDED = {"put": "value", "lock": "info", "unlock": "lock_id"}
-"""What a call's `in` cannot be judged without."""
-RESULTS: Mapping[str, type] = {"get": dict, "workspaces": list}
-"""What an `ok` outcome's `out` must be."""
 
 
 class HistoryError(ValueError):
@@ -54,8 +49,9 @@ def stream_history(path: Path) -> HistoryStream:
     """The history in `path`, of which the header is read now and the rest as it is asked for.
 
     A last line cut short by a crash is dropped; `closed` is then false. Fields that are not known are
-    ignored. Raises `HistoryError` for anything else that is not a history of version 1, `OSError` when
-    the file cannot be read.
+    ignored, calls that never ended are none of its business. Raises `HistoryError` for anything else that
+    is not a history of version 1: a field of another type, an outcome that no call of its process, method
+    and workspace waits for, anything after the footer. Raises `OSError` when the file cannot be read.
     """
     lines = _records(path)
     first = next(lines, None)
@@ -65,16 +61,27 @@ def stream_history(path: Path) -> HistoryStream:
     if not isinstance(header, dict) or header.get("v") != VERSION:
         raise HistoryError(f"{path}:1: not a lockproof history of version {VERSION}")
 
+    try:
+        look_at_header(header)
+    except ValueError as wrong:
+        raise HistoryError(f"{path}:1: {wrong}") from None
+
     def source(stream: HistoryStream) -> Iterator[Event]:
-        last = -1
+        last, ended, calls = -1, False, Calls()
         for number, record in lines:
-            footer = record.get("footer")
-            if isinstance(footer, dict):
-                stream.closed = footer.get("closed") is True
-                continue
-            event = _event(record, f"{path}:{number}")
-            if event.i <= last:
-                raise HistoryError(f"{path}:{number}: event {event.i} after event {last}")
+            try:
+                if ended:
+                    raise ValueError("a line after the footer: a history ends there")
+                footer = record.get("footer")
+                if isinstance(footer, dict):
+                    ended, stream.closed = True, footer.get("closed") is True
+                    continue
+                event = event_of(record)
+                if event.i <= last:
+                    raise ValueError(f"event {event.i} after event {last}")
+                calls.follow(event)
+            except ValueError as wrong:
+                raise HistoryError(f"{path}:{number}: {wrong}") from None
             last = event.i
             yield event
 
@@ -94,42 +101,20 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         for number, line in enumerate(file, start=1):
             try:
                 record = json.loads(line.decode())
-            except ValueError as failure:
+                if b"\\u" in line:  # half a surrogate pair is JSON, but no text that can be written anywhere
+                    json.dumps(record, ensure_ascii=False).encode()
+            except (ValueError, RecursionError) as failure:
                 if number > 1 and next(file, None) is None:
                     return
-                reason = failure.msg if isinstance(failure, json.JSONDecodeError) else "not UTF-8"
-                raise HistoryError(f"{path}:{number}: not JSON: {reason}") from None
+                raise HistoryError(f"{path}:{number}: not JSON: {_reason(failure)}") from None
             if not isinstance(record, dict):
                 raise HistoryError(f"{path}:{number}: not a JSON object")
             yield number, record
 
 
-def _event(record: Mapping[str, Any], place: str) -> Event:
-    """The event of one line; `place` names it. What the checkers rely on is looked at."""
-    try:
-        event = Event(
-            record["i"],
-            record["t"],
-            record["p"],
-            record["e"],
-            record["f"],
-            record.get("ws"),
-            record.get("in"),
-            record.get("out"),
-            record.get("err"),
-        )
-    except KeyError as failure:
-        raise HistoryError(f"{place}: event without {failure}") from None
-    kind, f = event.e, event.f
-    if type(event.i) is not int or type(event.t) is not int or kind not in KINDS:
-        raise HistoryError(f"{place}: not an event: i and t are whole numbers, e is one of {_listing(KINDS)}")
-    if kind == "invoke":
-        if f in NEEDED and not (isinstance(event.given, dict) and NEEDED[f] in event.given):
-            raise HistoryError(f"{place}: {f} without in.{NEEDED[f]}")
-    elif kind == "ok" and f in RESULTS and not isinstance(event.out, RESULTS[f]):
-        raise HistoryError(f"{place}: {f} without the {RESULTS[f].__name__} that it answered in out")
-    return event
-
-
-def _listing(words: frozenset[str]) -> str:
-    return ", ".join(sorted(words))
+def _reason(failure: Exception) -> str:
+    if isinstance(failure, json.JSONDecodeError):
+        return failure.msg
+    if isinstance(failure, UnicodeError):
+        return "not UTF-8"
+    return "nested too deeply" if isinstance(failure, RecursionError) else str(failure)

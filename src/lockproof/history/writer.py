@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import time
@@ -24,8 +25,9 @@ class HistoryWriter:
     order of lines is the order of time. `redact` takes secrets out of what people wrote, the messages
     of errors and the remarks of notes; what checkers match is kept as it was.
 
-    The header tells `start`, the monotonic clock in nanoseconds at time 0, and `boot`, the machine's, so
-    that histories of several processes can be merged.
+    The header tells `start`, the monotonic clock in nanoseconds at time 0, and `boot`, which run
+    of a machine that clock belongs to, so that histories of several processes can be merged. `boot` is a
+    digest: equal in one run of one machine, and nothing that tells which machine.
     """
 
     def __init__(
@@ -118,11 +120,13 @@ class HistoryWriter:
 
 
 def _boot() -> Mapping[str, str]:
-    """Which run of which machine the monotonic clock belongs to, where the system tells."""
+    """Which run of a machine the monotonic clock belongs to, as a digest, where the system tells. The
+    kernel's own id stays here: histories are shown to others."""
     try:
-        return {"boot": BOOT.read_text(encoding="ascii").strip()}
+        boot = BOOT.read_text(encoding="ascii").strip()
     except OSError:
         return {}
+    return {"boot": hashlib.sha256(f"lockproof {boot}".encode()).hexdigest()[:16]}
 
 
 def _readable(
