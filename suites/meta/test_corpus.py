@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,12 @@ def test_corpus_is_small_and_has_of_everything() -> None:
     assert notes >= {"process", "scope", "late", "remark", "explored"}
     locks = {event.e for event in events if event.f == "lock"}
     assert locks == {"invoke", "ok", "fail", "info"}
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_no_recorded_history_names_the_machine(name: str) -> None:
+    """The boot of its machine is a digest, and no kernel's boot id."""
+    assert re.fullmatch("[0-9a-f]{16}|", read_history(history_file(name)).header.get("boot", ""))
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
