@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lockproof.cli.check import check
-from lockproof.history import History
+from lockproof.history import Event, History
 from lockproof.history.generate import Workload, write
 from lockproof.history.lines import lines
 from lockproof.suites.meta.tape import Tape
@@ -176,6 +176,31 @@ def test_what_is_no_history_is_one_line(tmp_path: Path, text: str | None, said: 
     assert len(done.stderr.splitlines()) == 1
     assert str(path) in done.stderr
     assert said in done.stderr
+
+
+@pytest.mark.parametrize("words", [["check"], ["check", "--json"], ["minimise"], ["timeline"]], ids=" ".join)
+def test_every_command_refuses_a_malformed_history_alike(words: list[str], tmp_path: Path) -> None:
+    """A field of another type is not taken for a violation: one line, code 4, nothing written."""
+    path = tmp_path / "bad.jsonl"
+    path.write_text('{"header":{"v":1}}\n{"i":0,"t":1,"p":[1],"e":"invoke","f":"get","ws":"a"}\n')
+    done = shell(*words, str(path))
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr == f"lockproof: {path}:2: p is [1], not a whole number\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_history_without_operations_is_unknown(tmp_path: Path, valid: Path) -> None:
+    """What did nothing proves nothing, with or without notes, told to people and programs."""
+    bare = save(tmp_path / "bare.jsonl", History({"v": 1}, (), True))
+    note = Event(0, 1, -1, "note", "scope", given={"name": "s"})
+    noted = save(tmp_path / "noted.jsonl", History({"v": 1}, (note,), True))
+    for path in (bare, noted):
+        assert run(path, valid).return_value == 2
+        assert run(path).output == f"{path}: unknown: nothing to judge: no operation was recorded\n"
+        found = judged(path)
+        (told,) = found["histories"]
+        assert (found["status"], told["status"], told["counted"]) == ("unknown", "unknown", 0)
+        assert told["headline"] == "nothing to judge: no operation was recorded"
 
 
 def test_an_empty_folder_and_histories_that_cannot_be_merged_are_one_line(

@@ -28,8 +28,9 @@ TOLD = 100_000  # operations up to which a history is read once more to tell wha
 def check(paths: tuple[Path, ...], merge: bool, fencing: bool, as_json: bool) -> int:
     """Judge recorded histories (*.jsonl) again, without the backend.
 
-    A folder stands for all histories in it. Exit code 0: all valid, 1: at least one violated, 2: otherwise
-    at least one unknown, 4: a file that is no history.
+    A folder stands for all histories in it. A history without a single operation is unknown: it proves
+    nothing. Exit code 0: all valid, 1: at least one violated, 2: otherwise at least one unknown, 4: a file
+    that is no history.
     """
     files = list(_files(paths))
     found: list[dict[str, Any]] = []
@@ -59,7 +60,7 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
 
 def _judge(files: Sequence[Path], fencing: bool) -> dict[str, Any]:
     """One history, of one file or merged, as `--json` shows it."""
-    from lockproof.checkers import check_stream
+    from lockproof.checkers import Verdict, check_stream
     from lockproof.history import merge_histories, stream_history
 
     def opened() -> HistoryStream:
@@ -68,6 +69,8 @@ def _judge(files: Sequence[Path], fencing: bool) -> dict[str, Any]:
     with reading(*files):
         stream = opened()
         verdict = check_stream(stream, fencing=fencing)
+        if not stream.counted:
+            verdict = Verdict("unknown", "nothing to judge: no operation was recorded")
         headline, lines = _told(opened, verdict, stream.counted)
     fenced = fencing or not FENCING.isdisjoint(stream.header.get("capabilities", ()))
     return {

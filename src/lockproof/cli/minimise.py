@@ -17,8 +17,8 @@ UNKNOWN = 2
 def minimise(file: Path, output: Path | None) -> int:
     """Cut a violated history (*.jsonl) to the few operations that show the same violation.
 
-    Of what is left no operation can be taken away. Exit code 0 when it was written, 2 when it is unknown
-    whether the history is violated, 4 when it is valid or no history.
+    Of what is left no operation can be taken away without hiding what explains another. Exit code 0 when
+    it was written, 2 when it is unknown whether the history is violated, 4 when it is valid or no history.
     """
     from lockproof.checkers import check
     from lockproof.checkers.minimise import NothingToCut
