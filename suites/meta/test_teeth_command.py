@@ -61,6 +61,32 @@ def test_no_seeds_are_no_number(asked: Asked) -> None:
     assert asked == []
 
 
+def test_help_tells_every_exit_code() -> None:
+    """Also that of a run that broke down."""
+    told = " ".join(CliRunner().invoke(command, ["--help"]).output.split())
+    assert f"{BROKE}: a run broke down" in told
+    assert "4: no such name" in told
+
+
+@pytest.mark.parametrize(
+    "name", ["looks-then-takes", "LooksThenTakes", "unlock-needs-a-write", "UnlockNeedsAWrite"]
+)
+def test_a_saboteur_is_named_as_in_the_table_or_as_in_a_report(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A class name, as the ids of reports have it, is as good as the name of the table."""
+    ran: list[str] = []
+
+    def bites(chosen: Any, **options: Any) -> list[Any]:
+        ran.extend(saboteur.name for saboteur in chosen)
+        return []
+
+    monkeypatch.setattr(teeth, "bites", bites)
+    monkeypatch.setattr("lockproof.fakes.saboteurs.catalogue.Saboteur.can_run", lambda saboteur: True)
+    assert teeth.run([name], echo=lambda text: None) == 0
+    assert [word.replace("-", "") for word in ran] == [name.replace("-", "").lower()]
+
+
 def test_a_run_that_breaks_down_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """What pytest said stands in a line, without a traceback; the exit code says that nothing is known."""
 

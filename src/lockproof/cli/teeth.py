@@ -25,10 +25,10 @@ def teeth(names: tuple[str, ...], seeds: int | None, variants: bool, form: Form 
 
     A saboteur of timing is killed by an explored schedule, which is then replayed. With --seeds the
     tests of its requirement that choose no schedule run N times against every saboteur; those that are
-    not caught each time are named.
+    not caught each time are named. NAME is as the table or, the class, as a report shows it.
 
     Exit code 0: every one was caught for the requirement that it breaks, and every MUST has one; with
-    --variants: nothing failed. 1 otherwise.
+    --variants: nothing failed. 3: a run broke down, nothing is known. 4: no such name. 1 otherwise.
     """
     from lockproof.teeth import TeethError, run, run_variants
 

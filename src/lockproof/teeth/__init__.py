@@ -143,10 +143,15 @@ def _with_seeds(
 
 
 def _named(names: Sequence[str], entries: Sequence[E], what: str) -> list[E]:
-    known = {entry.name: entry for entry in entries}
+    """The entries of these names, or of their classes as reports show them; all when none is named."""
+    known = {_plain(entry.name): entry for entry in entries}
     for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+        if _plain(name) not in known:
+            near = difflib.get_close_matches(name, [entry.name for entry in entries], n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ValueError(f"no {what} named {name}{hint}")
-    return [known[name] for name in names] or list(entries)
+    return [known[_plain(name)] for name in names] or list(entries)
+
+
+def _plain(name: str) -> str:
+    return name.replace("-", "").lower()
