@@ -21,6 +21,7 @@ from lockproof.teeth.variants import judge_variant
 HERE = "py:lockproof.suites.meta.teeth_backends"
 RACE = Saboteur("race", "LOCK-EXCL-001", "", f"{HERE}:LooksThenTakes.driver", ("locks",), timing=True)
 HELD = "suites/locks/test_exclusion.py::test_a_held_lock_is_refused_to_others"
+MACHINE = "suites/concurrency/test_state_machines.py::test_the_lock_is_a_mutex[LOCK-EXCL-001]"
 KILL = Kill("lock-lock", 7, 0.02, "two holders", replays=True)
 
 
@@ -94,15 +95,16 @@ def test_seeds_reach_the_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_tests_that_choose_no_schedule_are_those_to_repeat() -> None:
-    """Of what a saboteur breaks; not what was skipped, and not what explores."""
+    """Of what a saboteur breaks, state machines too; not what was skipped, and not what explores."""
     results = [
         result("pass", "LOCK-EXCL-001", test="one"),
         result("fail", "LOCK-EXCL-001", test="two"),
         result("skip", "LOCK-EXCL-001", test="three"),
         result("fail", "LOCK-EXCL-001", test="suites/concurrency/test_schedules.py::test_it"),
         result("fail", "LOCK-REL-001", test="five"),
+        result("fail", "LOCK-EXCL-001", test=MACHINE),
     ]
-    assert free_tests(RACE, results) == ["one", "two"]
+    assert free_tests(RACE, results) == ["one", "two", MACHINE]
 
 
 def test_a_saboteur_without_such_tests_is_never_caught_by_chance(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,14 +126,16 @@ def test_a_saboteur_without_such_tests_is_never_caught_by_chance(monkeypatch: py
 
 
 def test_a_kill_by_chance_is_one_without_a_chosen_schedule() -> None:
-    """Failures in the suite `concurrency` are no kills by chance, nor are those of other requirements."""
+    """A failure under explored schedules is no kill by chance, nor is one of another requirement; one of a
+    state machine is: it draws the calls, and chooses no interleaving."""
     explored = result("fail", "LOCK-EXCL-001", test="suites/concurrency/test_schedules.py::test_it")
     runs = [
         [result("fail", "LOCK-EXCL-001"), explored],
         [result("pass", "LOCK-EXCL-001"), explored],
         [result("unknown", "LOCK-EXCL-001"), result("fail", "LOCK-REL-001")],
+        [result("fail", "LOCK-EXCL-001", test=MACHINE), explored],
     ]
-    assert chance(RACE, runs) == Chance(kills=1, seeds=3)
+    assert chance(RACE, runs) == Chance(kills=2, seeds=4)
 
 
 def test_a_saboteur_of_timing_is_caught_by_the_test_that_chooses_the_schedule() -> None:

@@ -27,7 +27,6 @@ T = TypeVar("T")
 BATCH = 8  # pytest's start is paid once for so many
 JOBS = max(2, os.cpu_count() or 2)
 RUN_SECONDS = 600  # for one run of one batch
-EXPLORED = "concurrency"  # the suite whose tests choose the interleaving instead of waiting for it
 QUIET = ("-q", "--tb=no", "-pno:cacheprovider")
 
 
