@@ -26,6 +26,7 @@ from lockproof.explore import (
 from lockproof.history import History, HistoryWriter
 from lockproof.history.writer import HARNESS
 from lockproof.plugin.fixtures import Backend
+from lockproof.plugin.session import COUNTS, REMARK
 from lockproof.spec.outcome import Unknown, Violation
 from lockproof.suites.concurrency.programs import Scenario
 
@@ -33,10 +34,16 @@ PREEMPTIONS = 2
 LARGE = 3
 """From so many clients on schedules are drawn: two preemptions would be too many schedules to run all."""
 SCHEDULES = 400
+LEAST = 150
+LEAST_INSTRUMENTED = 20
+"""So many schedules of one program are run before the tier `full` however slow the machine is; fewer where
+each is many requests to a service. The tier `full` runs every schedule within the bound."""
 SECONDS = 0.6
-"""What one program may take before the tier `full`, which runs every schedule within the bound."""
-PATIENT = (1, 3, 10, 50)
-"""So many times as long, when no schedule came to the point: a machine may be slow."""
+"""How long one program goes on beyond those."""
+LONGEST = 15.0
+"""Seconds after which there is no waiting for the least number either."""
+PATIENT = (1, 50)
+"""So many times `SECONDS`, when no schedule came to the point."""
 STANDSTILL = 60.0
 """Seconds without progress after which a client is taken to wait for another in a mutex of its own."""
 FULL_SCHEDULES = 20_000
@@ -51,7 +58,8 @@ class Exploring:
 
     Until the tier `full`, `complete` is false: schedules are run, those with the fewest preemptions first, as
     far as the budget goes. What fails is kept in `folder`, shown as `shown`; `given` are the options of the
-    driver, to repeat it with.
+    driver, to repeat it with. What was explored is told to the report through `properties`, the test's user
+    properties.
     """
 
     backend: Backend
@@ -59,6 +67,7 @@ class Exploring:
     folder: Path
     shown: str
     given: Mapping[str, str]
+    properties: list[tuple[str, object]]
     complete: bool = False
     schedule: Path | None = None
 
@@ -71,11 +80,15 @@ class Exploring:
             found = self._replayed(scenario, Schedule.load(self.schedule))
         else:
             found = self._explored(scenario)
+        explored = self._summary(scenario.program, found)
+        self.properties.append((COUNTS, [explored]))
         if found.status == "violated":
             raise self._violation(scenario.program, found)
-        self._note(scenario.program, found)
+        self.history.append(HARNESS, "note", "explored", given=explored)
         if found.status == "unknown" and not self._enough(scenario.program, found):
             raise Unknown(found.reason)
+        if self.schedule is not None:
+            self.properties.append((REMARK, found.reason))
 
     def strategy(self, program: Program) -> Strategy:
         """Exhaustive for two clients, drawn by `--backend-seed` for more."""
@@ -97,6 +110,8 @@ class Exploring:
                     strategy,
                     limit=limit,
                     seconds=times * seconds,
+                    least=LEAST_INSTRUMENTED if getattr(subject, "instrumented", False) else LEAST,
+                    longest=max(LONGEST, times * seconds),
                     patience=STANDSTILL,
                 )
             if watched.reached or found.status == "violated" or found.complete or self.complete:
@@ -132,17 +147,16 @@ class Exploring:
         witness = found.verdict.witness if found.verdict is not None else ()
         return Violation("\n".join(lines), witness=witness)
 
-    def _note(self, program: Program, found: Exploration) -> None:
-        """How much was explored, in the history of the test."""
-        explored = {
+    def _summary(self, program: Program, found: Exploration) -> dict[str, Any]:
+        """How much was explored, for the report and the history of the test."""
+        return {
             "program": program.name,
-            "strategy": self.strategy(program).describe(),
+            "strategy": "replay" if self.schedule is not None else self.strategy(program).describe(),
             "schedules": found.schedules,
             "pruned": found.pruned,
             "complete": found.complete,
             "seconds": round(found.seconds, 3),
         }
-        self.history.append(HARNESS, "note", "explored", given=explored)
 
 
 class Watched:

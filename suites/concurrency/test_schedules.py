@@ -1,8 +1,8 @@
 """What holds in every order of the steps of a few clients, and with every fault at every step.
 
 A driver's client calls are the steps; those of the reference backend are its requests and its statements.
-Until the tier `full`, as many schedules are run as fit a second or so, those with the fewest preemptions
-first; from there on every one with up to two.
+Until the tier `full` some schedules are run, however slow the machine, and as many more as fit a moment,
+those with the fewest preemptions first; from there on every one with up to two.
 """
 
 from pathlib import Path
@@ -31,6 +31,7 @@ def exploring(backend: Backend, history: HistoryWriter, request: pytest.FixtureR
         folder=run.folder / SCHEDULES,
         shown=f"{run.shown_folder}/{SCHEDULES}",
         given=run.described[backend.id]["given"],
+        properties=request.node.user_properties,
         complete=TIERS.index(run.settings.tier) >= TIERS.index("full"),
         schedule=Path(run.settings.schedule) if run.settings.schedule else None,
     )

@@ -31,6 +31,7 @@ from lockproof.history import History
 from lockproof.suites.meta.explored_bed import (
     Bed,
     CheckThenSet,
+    Collector,
     Retrying,
     calls,
     info,
@@ -232,7 +233,58 @@ def test_subject_that_does_not_repeat_itself_is_said() -> None:
     assert once.reason.startswith("does not repeat itself: two holders")
 
 
+def test_replay_is_never_valid_for_a_beginning() -> None:
+    """A run that shows nothing where its schedule ends goes on to the end of every client; that is judged."""
+    steps = (("alice", "lock default"), ("bob", "lock default"), ("bob", "set the lock"))
+    short = Schedule("p", "", "", tuple(Choice(*step) for step in steps), finding="two holders")
+    race = program({"alice": take, "bob": take})
+    assert replay(race, Bed(CheckThenSet), short).status == "violated"
+    lost = "the replay did not show 'two holders': the run went on for more than 2000 steps"
+
+    def polls(client: RecordedClient, shared: Shared) -> None:
+        while True:
+            client.get("x")
+
+    beginning = replace(short, choices=(Choice("alice", "get x"),))
+    endless = replay(program({"alice": polls}), Bed(), beginning)
+    assert (endless.status, endless.reason) == ("unknown", lost)
+
+
+def test_replay_says_when_the_finding_is_gone() -> None:
+    """Every step was taken, the clients have ended, and nothing is wrong: the reason names the finding."""
+    choices = (Choice("alice", "lock default"), Choice("bob", "lock default"))
+    schedule = Schedule("p", "", "", choices, finding="two holders")
+    judge = Collector(order_of_calls)
+    p = program({"alice": take_and_release, "bob": take_and_release}, judge=judge)
+    again = replay(p, Bed(), schedule)
+    assert again.status == "valid"
+    assert again.reason.startswith("no longer shows 'two holders': its 2 steps were taken")
+    assert judge.seen[-1] == ("alice", "bob", "alice", "alice")
+    assert replay(p, Bed(), replace(schedule, finding="")).reason == "seen"
+
+
+@pytest.mark.parametrize(
+    ("choice", "complaint"),
+    [
+        (Choice("mallory", "lock default"), "step 2 is of 'mallory', who is no client of p: alice, bob"),
+        (
+            Choice("bob", "lock default", CRASH),
+            "step 2 has the fault 'crash', which p does not have: lost reply",
+        ),
+    ],
+)
+def test_schedule_of_other_clients_or_faults_is_refused(choice: Choice, complaint: str) -> None:
+    """Names that the program does not know are told with those that it does."""
+    p = program({"alice": take, "bob": take}, faults=frozenset({LOST_REPLY}))
+    alice = Choice("alice", "lock default", LOST_REPLY)
+    Schedule("p", "", "", (alice,)).require_of(p)
+    with pytest.raises(ScheduleError) as refusal:
+        Schedule("p", "", "", (alice, choice)).require_of(p)
+    assert str(refusal.value) == complaint
+
+
 HEAD = '{"lockproof schedule": 1, "program": "", "subject": "", "strategy": "", "finding": ""'
+STEP = '{"client": "a", "step": "s"}'
 
 
 @pytest.mark.parametrize(
@@ -243,9 +295,12 @@ HEAD = '{"lockproof schedule": 1, "program": "", "subject": "", "strategy": "", 
         ("[]", "not a lockproof schedule of version 1"),
         ('{"lockproof schedule": 2}', "not a lockproof schedule of version 1"),
         ('{"lockproof schedule": 1, "program": 3}', "'program' must be text"),
-        (f"{HEAD}}}", "'steps' must be a list"),
+        (f"{HEAD}}}", "'steps' must be a list of at least one step"),
+        (f'{HEAD}, "length": 0, "steps": []}}', "'steps' must be a list of at least one step"),
+        (f'{HEAD}, "length": 2, "steps": [{STEP}]}}', "has 1 steps, and 'length' says 2: is it the whole"),
+        (f'{HEAD}, "steps": [{STEP}]}}', "has 1 steps, and 'length' is missing: is it the whole"),
         (
-            f'{HEAD}, "steps": [{{"client": "a", "step": "s"}}, {{"client": "a"}}]}}',
+            f'{HEAD}, "length": 2, "steps": [{STEP}, {{"client": "a"}}]}}',
             "step 2 must have 'client'",
         ),
     ],

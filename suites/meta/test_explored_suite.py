@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
 
 from lockproof.driver.http import HttpDriver
 from lockproof.plugin.collect import declared_tests
-from lockproof.suites.concurrency import exploring, programs, programs_of_windows
+from lockproof.report import schema
+from lockproof.suites.concurrency import exploring
+from lockproof.suites.concurrency.catalogue import PROGRAMS
 from lockproof.suites.meta.runs import Run, run_here
 
 pytest_plugins = ["pytester"]
@@ -61,7 +66,7 @@ def failed(pytester: pytest.Pytester) -> Run:
 def test_every_program_has_a_test_of_its_name() -> None:
     """A schedule names its program; that leads to the test that replays it."""
     tests = [t.name for t in declared_tests() if t.file == "suites/concurrency/test_schedules.py"]
-    explored = [*programs.PROGRAMS, *programs_of_windows.PROGRAMS]
+    explored = PROGRAMS.values()
     assert sorted(tests) == sorted(f"test_{program.name}" for program in explored)
     assert len({program.sentence for program in explored}) == len(explored) >= 12
 
@@ -105,6 +110,64 @@ def test_schedule_of_another_backend_is_unknown(failed: Run, pytester: pytest.Py
     other = run_here(pytester, "--backend-schedule=kept.json")
     assert (other.code, other.statuses()) == (1, {TEST: "unknown"})
     assert "step 7 was 'write the state' of bob" in other.result(TEST)["reason"]
+    assert other.result(TEST)["reason"].startswith("the replay did not show 'assertion': not the same run")
+
+
+def test_replay_without_the_finding_says_so(failed: Run, pytester: pytest.Pytester) -> None:
+    """On a backend that takes the same steps and does nothing wrong the test passes, with a line that says
+    what is no longer shown; on the terminal and in the report."""
+    changed = json.loads(saved(failed))
+    changed["steps"] = [step for step in changed["steps"] if step["step"] != "write the state"]
+    changed["length"] = len(changed["steps"])
+    (pytester.path / "changed.json").write_text(json.dumps(changed), encoding="utf-8")
+    run = run_here(pytester, "--backend-schedule=changed.json")
+    assert (run.code, run.statuses()) == (0, {TEST: "pass"})
+    line = f"no longer shows 'assertion': its {changed['length']} steps were taken"
+    assert run.result(TEST)["reason"].startswith(line)
+    assert f"1 pass: {line}" in run.output
+    assert line in (run.folder / "report.md").read_text(encoding="utf-8")
+
+
+def without_steps(schedule: dict[str, Any]) -> None:
+    schedule["steps"] = []
+
+
+def without_the_last_step(schedule: dict[str, Any]) -> None:
+    schedule["steps"].pop()
+
+
+def with_a_strange_client(schedule: dict[str, Any]) -> None:
+    schedule["steps"][2]["client"] = "mallory"
+
+
+def with_a_strange_fault(schedule: dict[str, Any]) -> None:
+    schedule["steps"][2]["fault"] = "flood"
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (without_steps, "'steps' must be a list of at least one step"),
+        (without_the_last_step, "has {shorter} steps, and 'length' says {length}: is it the whole schedule?"),
+        (
+            with_a_strange_client,
+            "step 3 is of 'mallory', who is no client of stale_write_in_flight: alice, bob",
+        ),
+        (with_a_strange_fault, "step 3 has the fault 'flood', which stale_write_in_flight does not have: "),
+    ],
+)
+def test_changed_schedule_is_no_pass(
+    failed: Run, pytester: pytest.Pytester, change: Callable[[dict[str, Any]], None], complaint: str
+) -> None:
+    """What was cut off, and what cannot be of its program, is a usage error before anything runs."""
+    schedule = json.loads(saved(failed))
+    length = len(schedule["steps"])
+    change(schedule)
+    (pytester.path / "changed.json").write_text(json.dumps(schedule), encoding="utf-8")
+    run = run_here(pytester, "--backend-schedule=changed.json", backend=LATE)
+    assert run.code == 4
+    assert complaint.format(shorter=length - 1, length=length) in run.output
+    assert "Traceback" not in run.output
 
 
 @pytest.mark.parametrize(
@@ -114,7 +177,7 @@ def test_schedule_of_another_backend_is_unknown(failed: Run, pytester: pytest.Py
         ("[]", "not a lockproof schedule of version 1"),
         (
             '{"lockproof schedule": 1, "program": "tea_time", "subject": "", "strategy": "", "finding": "", '
-            '"minimal": false, "switches": 0, "steps": []}',
+            '"minimal": false, "length": 1, "steps": [{"client": "alice", "step": "brew"}]}',
             "no test explores a program 'tea_time'; known: lock_against_lock, ",
         ),
     ],
@@ -170,7 +233,21 @@ def test_py_driver_is_explored_though_it_does_not_say_so(pytester: pytest.Pytest
     assert "in-process" not in HttpDriver({"address": "http://127.0.0.1:9"}).capabilities()
 
 
-def test_what_was_explored_stands_in_the_history(pytester: pytest.Pytester) -> None:
+def test_a_slow_machine_runs_as_many_schedules(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is found does not hang on the clock: though time is up at once, so many schedules are run."""
+    monkeypatch.setattr(exploring, "SECONDS", 0.0)
+    [count] = run_program(pytester, "three_clients", "memory").result("test_three_clients")["counts"]
+    assert (count["schedules"], count["complete"]) == (exploring.LEAST, False)
+    saboteur = "py:lockproof.fakes.saboteurs.timing_locks:RetryTakesTheLock.driver"
+    late = run_program(pytester, "lost_reply_against_force_unlock", saboteur)
+    [result] = late.report["backends"][0]["results"]
+    assert result["status"] == "fail"
+    assert result["counts"][0]["schedules"] > exploring.LEAST_INSTRUMENTED
+
+
+def test_what_was_explored_stands_in_report_and_history(pytester: pytest.Pytester) -> None:
     """A test that passes leaves how many schedules it ran, and whether these were all."""
     run = run_program(pytester, "lock_against_lock", "memory")
     assert run.statuses() == {"test_lock_against_lock": "pass"}
@@ -179,3 +256,8 @@ def test_what_was_explored_stands_in_the_history(pytester: pytest.Pytester) -> N
     (explored,) = [note["in"] for note in notes]
     assert (explored["program"], explored["complete"]) == ("lock_against_lock", True)
     assert explored["schedules"] >= 6
+    assert run.result("test_lock_against_lock")["counts"] == [explored]
+    jsonschema.Draft202012Validator(schema()).validate(run.report)
+    cells = "lock_against_lock", explored["strategy"], explored["schedules"], explored["pruned"], "yes"
+    row = f"| {' | '.join(map(str, cells))} |"
+    assert row in (run.folder / "report.md").read_text(encoding="utf-8")

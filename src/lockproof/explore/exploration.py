@@ -48,12 +48,15 @@ def explore(
     *,
     limit: int = 10_000,
     seconds: float | None = None,
+    least: int = 0,
+    longest: float | None = None,
     patience: float = PATIENCE,
     shrinking: int = 1000,
 ) -> Exploration:
     """Runs `program` on `subject` under the schedules of `strategy` until one violates its judge.
 
-    At most `limit` schedules are run, pruned ones included, and none is begun after `seconds`. A failing one
+    At most `limit` schedules are run, pruned ones included. None is begun after `seconds` once `least` were
+    run, so that the first ones do not hang on the speed of a machine, nor any after `longest`. A failing one
     is replayed, and shrunk with up to `shrinking` more runs. A client that shows no progress for `patience`
     seconds of real time (it waits in a private mutex for another client, or really sleeps) ends the
     exploration as `unknown`. So do a subject that does not repeat itself, and, unless the program says
@@ -82,8 +85,9 @@ def explore(
             if schedules + pruned >= limit:
                 reason = f"stopped after {limit} schedules"
                 break
-            if seconds is not None and time.monotonic() - start > seconds:
-                reason = f"stopped after {seconds:g} s"
+            allowed = longest if schedules + pruned < least else seconds
+            if allowed is not None and time.monotonic() - start > allowed:
+                reason = f"stopped after {allowed:g} s"
                 break
             outcome = explorer.execute(chooser)
             nobody = outcome.ending.how == "deadlock" and outcome.verdict.status == "unknown"
@@ -115,11 +119,22 @@ def replay(
 ) -> Exploration:
     """Runs `program` once more just as `schedule` says, and judges it anew.
 
-    A run that differs is `unknown`, with the first step that does.
+    A run that differs is `unknown`, with the first step that does. A shrunk schedule ends where its finding
+    shows; one that shows nothing there is run again, and from its last step on to the end of every client, so
+    that `valid` is never said of a beginning. The `reason` then tells which finding is no longer shown.
     """
     with Pool() as pool:
-        outcome = Explorer(program, subject, pool, patience).execute(Follower(schedule.choices))
+        explorer = Explorer(program, subject, pool, patience)
+        outcome = explorer.execute(Follower(schedule.choices))
+        if outcome.ending.how == "cut" and outcome.verdict.status != "violated":
+            outcome = explorer.execute(Follower(schedule.choices, go_on=True))
     verdict = outcome.verdict
+    if schedule.finding and verdict.status == "valid":
+        taken = f"its {len(schedule.choices)} steps were taken, and the rest of the run is valid too"
+        verdict = replace(verdict, headline=f"no longer shows {schedule.finding!r}: {taken}")
+    elif schedule.finding and verdict.status == "unknown":
+        why = f"the replay did not show {schedule.finding!r}: {verdict.headline}"
+        verdict = replace(verdict, headline=why)
     return Exploration(
         verdict.status,
         1,

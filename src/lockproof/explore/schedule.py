@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from lockproof.explore.lane import Choice
+from lockproof.explore.program import Program
 
 VERSION = 1
 
@@ -51,6 +52,7 @@ class Schedule:
             "finding": self.finding,
             "switches": self.switches,
             "minimal": self.minimal,
+            "length": len(self.choices),
         }
         lines = [
             f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}," for key, value in head.items()
@@ -80,12 +82,29 @@ class Schedule:
             if not isinstance(texts[name], str):
                 raise ScheduleError(f"{path}: {name!r} must be text")
         steps = record.get("steps")
-        if not isinstance(steps, list):
-            raise ScheduleError(f"{path}: 'steps' must be a list")
+        if not isinstance(steps, list) or not steps:
+            raise ScheduleError(f"{path}: 'steps' must be a list of at least one step")
+        if record.get("length") != len(steps):
+            said = f"'length' says {record['length']}" if "length" in record else "'length' is missing"
+            raise ScheduleError(f"{path}: has {len(steps)} steps, and {said}: is it the whole schedule?")
         minimal = record.get("minimal") is True
         return cls(
             minimal=minimal, choices=tuple(_choice(path, n, step) for n, step in enumerate(steps, 1)), **texts
         )
+
+    def require_of(self, program: Program) -> None:
+        """Raises `ScheduleError` when a step is of a client, or has a fault, that `program` has not."""
+        for number, choice in enumerate(self.choices, 1):
+            if choice.client not in program.clients:
+                raise ScheduleError(
+                    f"step {number} is of {choice.client!r}, who is no client of {program.name}: "
+                    f"{', '.join(program.clients)}"
+                )
+            if choice.fault is not None and choice.fault not in program.faults:
+                raise ScheduleError(
+                    f"step {number} has the fault {choice.fault!r}, which {program.name} does not have: "
+                    f"{', '.join(sorted(program.faults)) or 'it has none'}"
+                )
 
     def table(self) -> str:
         """The schedule for a reader: one line a step, one column a client."""

@@ -325,17 +325,19 @@ class SampleChooser:
 
 
 class Follower:
-    """Does what a list of choices says, step by step, and ends the run after the last one."""
+    """Does what a list of choices says, step by step, and ends the run after the last one; with `go_on` the
+    clients come to their ends from there, without a preemption and without a fault."""
 
-    def __init__(self, choices: Sequence[Choice]) -> None:
+    def __init__(self, choices: Sequence[Choice], *, go_on: bool = False) -> None:
         self.judged = True
         self.trace: Trace | None = None
         self._choices = choices
+        self._go_on = go_on
 
     def choose(self, run: Run, options: Sequence[Option]) -> Option | None:
         number = len(run.trail)
-        if number == len(self._choices):
-            return None
+        if number >= len(self._choices):
+            return next((option for option in options if option.fault is None), None) if self._go_on else None
         if not options:
             raise Diverged(f"not the same run again: it ended after {number} steps of {len(self._choices)}")
         choice = self._choices[number]

@@ -171,12 +171,16 @@ def read(config: pytest.Config) -> Settings | None:
 def _schedule(path: Path) -> str:
     """The whole path of a schedule that some test can replay."""
     from lockproof.explore import Schedule, ScheduleError
+    from lockproof.suites.concurrency.catalogue import PROGRAMS
 
     try:
-        schedule_test(Schedule.load(path).program)
+        schedule = Schedule.load(path)
     except ScheduleError as error:
         raise pytest.UsageError(f"--backend-schedule {error}") from None
-    except LookupError as error:
+    try:
+        schedule_test(schedule.program)
+        schedule.require_of(PROGRAMS[schedule.program])
+    except (LookupError, ScheduleError) as error:
         raise pytest.UsageError(f"--backend-schedule {path}: {error.args[0]}") from None
     return str(path)
 

@@ -35,6 +35,8 @@ from lockproof.report.redact import Redactor
 MANIFEST = "manifest.json"
 COUNTS = "lockproof.counts"
 """The user property in which a test tells what it has counted, for the report."""
+REMARK = "lockproof.remark"
+"""The user property in which a test that passes tells what is to be known of that, as its reason."""
 FAILED = frozenset({"fail", "error", "xpass", "unknown", "xfail", "flaky"})
 
 
@@ -195,8 +197,11 @@ class Session:
         ]
         broke = report.failed
         status, reason = judge(report, raised, entry, expected)
+        told = dict(item.user_properties)
+        if status == "pass":
+            reason = str(told.get(REMARK, reason))
         reason = self.redactor.text(reason)
-        counts = dict(item.user_properties).get(COUNTS)
+        counts = told.get(COUNTS)
         result: dict[str, Any] = {"status": status, "reason": reason, "failure": None, "counts": counts}
         if broke and status in FAILED:
             given = self.described[backend.id]["given"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from lockproof.plugin.options import Settings
 from lockproof.report.card import card
-from lockproof.report.markdown import counts_line, verdict_line
+from lockproof.report.markdown import counts_line, told, verdict_line
 
 # status -> category of pytest's own counts, letter, word
 LETTERS = {
@@ -74,7 +74,7 @@ def summary(reporter: Any, report: Mapping[str, Any], manifest: Mapping[str, Any
         reporter.write_line("no test of a backend was collected: a usage error (exit code 4)")
     for backend in report["backends"]:
         reporter.write_line(f"{backend['id']}: {counts_line(backend)}")
-        unseen = [r for r in backend["results"] if r["status"] != "pass" and r["failure"] is None]
+        unseen = [r for r in told(backend) if r["failure"] is None]
         reasons = Counter((r["status"], r["reason"]) for r in unseen)
         for (status, reason), count in reasons.most_common(LISTED):
             reporter.write_line(f"  {count:>4} {status}: {reason}")

@@ -34,6 +34,11 @@ def counts_line(backend: Mapping[str, Any]) -> str:
     return f"{sum(counts.values())} tests: {', '.join(dict.fromkeys(parts)) or 'none'}"
 
 
+def told(backend: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The results that are not simply passed: those, too, that passed with a remark."""
+    return [result for result in backend["results"] if result["status"] != "pass" or result["reason"]]
+
+
 def shortened(reasons: Sequence[str], longest: int = 160) -> str:
     """The reasons in one line of bearable length; the report has them in full."""
     text = "; ".join(reasons)
@@ -81,7 +86,7 @@ def _backend(backend: Mapping[str, Any], run: Mapping[str, Any], folder: str) ->
         lines += [*card(result, run, backend, folder), FENCE]
         if result["failure"]["program"]:
             lines += ["", "As a program:", "", f"{FENCE}python", result["failure"]["program"].rstrip(), FENCE]
-    others = [r for r in backend["results"] if r["status"] != "pass" and r not in failed]
+    others = [r for r in told(backend) if r not in failed]
     if others:
         lines += ["", "| test | status | reason |", "|---|---|---|"]
         lines += [f"| `{r['test']}` | {r['status']} | {_cell(r['reason'])} |" for r in others]
@@ -95,6 +100,7 @@ def _backend(backend: Mapping[str, Any], run: Mapping[str, Any], folder: str) ->
             lines.append(f"| {' | '.join(map(str, cells))} |")
         lines += ["", "</details>"]
     lines += _machines(backend)
+    lines += _explored(backend)
     if backend["latency"]:
         lines += ["", "| call | n | p50 ms | p95 ms | p99 ms |", "|---|---|---|---|---|"]
         lines += [
@@ -105,16 +111,35 @@ def _backend(backend: Mapping[str, Any], run: Mapping[str, Any], folder: str) ->
 
 def _machines(backend: Mapping[str, Any]) -> list[str]:
     """What the state machines did. Workers that ran the same machine did the same: it is shown once."""
-    counted = {count["machine"]: count for r in backend["results"] for count in r["counts"] or ()}
-    if not counted:
-        return []
-    head = ["state machine", "examples", "steps", "refusals", "contention", "rules applied"]
-    lines = ["", f"| {' | '.join(head)} |", "|---|---|---|---|---|---|"]
-    for name, count in sorted(counted.items()):
+    rows = []
+    for name, count in _counted(backend, "machine"):
         rules = ", ".join(f"{rule} {fired}" for rule, fired in count["rules"].items())
-        cells = [name, *(count[key] for key in ("examples", "steps", "refusals", "contention")), rules]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return lines
+        rows.append([name, *(count[key] for key in ("examples", "steps", "refusals", "contention")), rules])
+    return _table(["state machine", "examples", "steps", "refusals", "contention", "rules applied"], rows)
+
+
+def _explored(backend: Mapping[str, Any]) -> list[str]:
+    """How many schedules of each program were run, and whether these were all within the bound."""
+    rows = [
+        [
+            *(count[key] for key in ("program", "strategy", "schedules", "pruned")),
+            "yes" if count["complete"] else "no",
+        ]
+        for _, count in _counted(backend, "program")
+    ]
+    return _table(["explored program", "strategy", "schedules", "pruned", "complete"], rows)
+
+
+def _counted(backend: Mapping[str, Any], key: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """What was counted of everything that is named by `key`, in the order of the names."""
+    counts = (count for r in backend["results"] for count in r["counts"] or () if key in count)
+    return sorted({count[key]: count for count in counts}.items())
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """A table after an empty line; nothing without rows."""
+    lines = [f"| {' | '.join(map(str, cells))} |" for cells in (head, *rows)]
+    return ["", lines[0], f"{'|---' * len(head)}|", *lines[1:]] if rows else []
 
 
 def _cell(text: str) -> str:

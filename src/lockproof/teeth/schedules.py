@@ -30,11 +30,10 @@ class Kill:
 
 def programs_of(tests: Iterable[str]) -> list[Program]:
     """The programs of the suite `concurrency` that the tests of these ids explore."""
-    from lockproof.suites.concurrency import programs, programs_of_windows
+    from lockproof.suites.concurrency.catalogue import PROGRAMS
 
-    known = (*programs.PROGRAMS, *programs_of_windows.PROGRAMS)
     words = {word for test in tests for word in re.split(r"\W+", test.partition("::")[2])}
-    return [program for program in known if {program.name, f"test_{program.name}"} & words]
+    return [program for program in PROGRAMS.values() if {program.name, f"test_{program.name}"} & words]
 
 
 def kill(saboteur: Saboteur, programs: Iterable[Program]) -> Kill | None:
