@@ -42,9 +42,11 @@ def check(history: History, *, fencing: bool = False) -> Verdict:
     locks, states, workspaces = monitors = _monitors(history.header, fencing)
     locks.extend(history.operations())
     for op in history.operations():
-        if op.f not in LOCK_CALLS:
+        f = op.f
+        if f not in LOCK_CALLS:
             states.add(op)
-        workspaces.add(op)  # also locks: some backends make a workspace when it is first locked
+        if f != "get" and op.kind != "fail":
+            workspaces.add(op)  # also locks: some backends make a workspace when it is first locked
     return _worst([monitor.verdict(history.closed) for monitor in monitors])
 
 
