@@ -128,7 +128,7 @@ class MutexMonitor:
             lock = self._new_lock()
             lock.extend(told_of(operations, suspects))
             lock.close()
-            if lock.violation is not None:
+            if lock.violation is not None and not lock.sessions.unsure:
                 return lock
         lock = self._new_lock()
         lock.extend(operations)
