@@ -225,3 +225,18 @@ def test_a_holder_with_a_strange_token_is_found_by_its_id() -> None:
     refused = {**info("b"), "ID": "id-a"}
     tape.begin("lock", info=info("c"))("fail", kind="locked", definite=True, holder=refused)
     assert check(tape.history()).status == "violated"
+
+
+def test_a_request_sent_again_under_the_id_of_another_is_judged_by_the_search() -> None:
+    """Released was perhaps the first sending, whose reply was lost, and not the other request's id."""
+    tape = Tape()
+    first, second = ({**info("a"), "Info": token} for token in ("one", "two"))
+    end_release = tape.begin("unlock", lock_id="id-a")
+    end_lost = tape.begin("lock", info=first)
+    end_release()
+    tape.begin("lock", info=first)("ok", "own")
+    tape.begin("lock", info=second)(**LOST)
+    end_lost(**LOST)
+    assert check(tape.history()).status == "valid"
+    tape.lock("c")
+    assert check(tape.history()).status == "violated"

@@ -21,8 +21,10 @@ Refusals that name nobody: see `mutex_bare`. Where the answers cannot be told ap
 after its release, one lock id of two requests, a chosen id that was lost with a reply and then named without
 its token, an explanation that did not fit) nothing is concluded from the sessions concerned; violations
 among the others are certain, and else the general search decides small histories and the verdict on larger
-ones is `unknown`. All this is exact where no two requests share a token or an id, as no client's do; where
-some share both with different ones, the order in which their answers come may decide between two readings.
+ones is `unknown`. All this is exact where no two requests share a token or an id, as no client's do. Of
+requests that share a token the lock id alone tells the holder, which is more than the model asks for. Of
+one id of two requests, or a request sent again, the search has the last word in small histories; in larger
+ones a violation rests on one reading of the answers.
 
 **Cost.** O(n log n) time for n operations; about 1 µs each.
 
@@ -108,8 +110,9 @@ class MutexMonitor:
         for workspace, lock in self.locks.items():
             lock.close()
             if lock.violation is not None:
-                return lock.violation.verdict(workspace)
-            if lock.sessions.unsure:
+                if not lock.ambiguous() or self._search(lock).status != "valid":
+                    return lock.violation.verdict(workspace)
+            elif lock.sessions.unsure:
                 found = self._search(lock)
                 if found.status == "violated":
                     return found
@@ -176,12 +179,12 @@ class WorkspaceLock:
 
     def add(self, op: Operation) -> None:
         """Takes one operation of the workspace."""
-        if self.violation is not None:
-            return
         if self.kept is not None:
             self.kept.append(op)
             if len(self.kept) > SEARCHED:
                 self.kept = None
+        if self.violation is not None:
+            return
         try:
             self.sessions.add(op)
             self._added += 1
@@ -222,10 +225,16 @@ class WorkspaceLock:
                 self._settle(math.inf)
             except Violated as violation:
                 self.violation = violation
-        requested = (op.given["info"].get("Info") for op in self.kept or () if op.f == "lock")
-        if not self.sessions.unsure and not self.sessions.foreign.isdisjoint(requested):
-            self.sessions.unsure = "a refusal gives one request's token and another's id"
-        self.count += len(self.sessions.proven)
+        sessions = self.sessions
+        if self.kept is not None and not sessions.unsure and sessions.foreign:
+            requested = (op.given["info"].get("Info") for op in self.kept if op.f == "lock")
+            if not sessions.foreign.isdisjoint(requested):
+                sessions.unsure = "a refusal gives one request's token and another's id"
+        self.count += len(sessions.proven)
+
+    def ambiguous(self) -> bool:
+        """Whether the search may read the answers otherwise; of a shared token the id is enough."""
+        return not self.sessions.shared and bool(self.sessions.unsure or self.sessions.resent)
 
     def _settle(self, since: float) -> None:
         """Judges all sessions and forgets those that are over; no call before event `since` is open."""

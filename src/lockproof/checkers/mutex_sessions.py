@@ -106,7 +106,8 @@ class Sessions:
     were released more than once, `strangers` operations that speak of a session that is not known (yet),
     `denials` those that deny one, `past` the sessions that are over, by lock id. `foreign` are tokens that
     refusals gave with the lock id of a request with another token, `unsure` says why some sessions could
-    not be told apart. Raises `Violated` as soon as an answer cannot be true.
+    not be told apart; `shared`: one token was that of several requests; `resent`: some were sent again.
+    Raises `Violated` as soon as an answer cannot be true.
     """
 
     def __init__(self, fencing: bool) -> None:
@@ -118,6 +119,8 @@ class Sessions:
         self.denials: list[Operation] = []
         self.past: dict[str, Past] = {}
         self.foreign: set[str] = set()
+        self.shared = False
+        self.resent = False
         self.unsure = ""
         self.requests: dict[tuple[str, str], Session] = {}
         self.by_token: dict[str, list[Session]] = {}
@@ -245,6 +248,8 @@ class Sessions:
             self._learn(known[0], lock_id)
             self.observe(known[0], op, op.end)
         elif known or named:
+            for session in named if lock_id else ():
+                self._know(lock_id, session)
             self._mix(f"holder {lock_id or token!r} fits several requests", *known, *named)
         elif op.end <= self._complete and lock_id in self.past and not own:
             raise self._late(op, lock_id)
@@ -271,10 +276,13 @@ class Sessions:
         if session is None:
             session = self.requests[key] = Session(*key, _light(op) if op.kind == "info" else op)
             if session.token:
-                self.by_token.setdefault(session.token, []).append(session)
+                named = self.by_token.setdefault(session.token, [])
+                named.append(session)
+                self.shared = self.shared or len(named) > 1
             if session.request_id in self.past:
                 self._mix(f"{session.request_id!r} was requested again after its release", session)
         else:
+            self.resent = True
             session.newest_request = max(session.newest_request, op.i)
             if op.i < session.asked.i:
                 session.asked = op
