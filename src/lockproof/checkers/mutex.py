@@ -43,9 +43,10 @@ import math
 from collections.abc import Collection, Iterable, Sequence
 
 from lockproof.checkers.models import LockModel, Model
+from lockproof.checkers.mutex_answers import after_release, names
 from lockproof.checkers.mutex_bare import explain
 from lockproof.checkers.mutex_plain import plain_sessions, told_of
-from lockproof.checkers.mutex_sessions import Session, Sessions, after_release, names
+from lockproof.checkers.mutex_sessions import Session, Sessions
 from lockproof.checkers.search import search
 from lockproof.checkers.verdict import Verdict, Violated
 from lockproof.checkers.zones import Line, Zone

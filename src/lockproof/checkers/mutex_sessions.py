@@ -13,11 +13,18 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from lockproof.checkers.mutex_lost import holder_named_by, named_alone, of_lost_requests, spoken_of
+from lockproof.checkers.mutex_answers import (
+    after_release,
+    denies,
+    named_alone,
+    of_lost_requests,
+    phantom,
+    spoken_of,
+    twice,
+)
 from lockproof.checkers.verdict import Violated
 from lockproof.history import Event, Operation
 
-NOT_HELD = frozenset({"lock_mismatch", "not_locked"})
 STRANGERS = 1000
 
 
@@ -169,9 +176,9 @@ class Sessions:
         if lost:
             lost = self._leave_open(lost)
         if lost and (closing or len(lost) > STRANGERS):
-            raise self._phantom(lost[0])
+            raise phantom(lost[0])
 
-    def _leave_open(self, lost: Sequence[Operation]) -> Sequence[Operation]:
+    def _leave_open(self, lost: Sequence[Operation]) -> list[Operation]:
         """Gives up on strangers that may be of a request whose reply was lost; the others are given back."""
         self._chosen.update(named_alone(lost))
         found, requests = of_lost_requests(lost, self.requests.values(), self._chosen)
@@ -220,12 +227,8 @@ class Sessions:
                 self.bare.append(op)
         elif op.f == "lock" and op.err.get("kind") == "locked":
             self.bare.append(op)
-        if self._denies(op):
+        if denies(op, fencing=self.fencing):
             self._deny(op)
-
-    def _denies(self, op: Operation) -> bool:
-        """Whether it was refused because the id that it gave does not hold."""
-        return (op.f == "unlock" or (op.f == "put" and self.fencing)) and op.err.get("kind") in NOT_HELD
 
     def _recognise(self, session: Session, op: Operation, lock_id: str | None) -> None:
         """A holder told by its token alone: certain when every request called before the refusal is known."""
@@ -261,7 +264,7 @@ class Sessions:
         if op.end > self._complete:
             self.strangers.append(op)
             return
-        if op.given.get("lock_id") == lock_id and self._denies(op):
+        if op.given.get("lock_id") == lock_id and denies(op, fencing=self.fencing):
             headline = f"{op.f} by {lock_id} was refused with {lock_id} as the holder"
             raise Violated("holder refused", headline, op)
         if len(self.foreign) < STRANGERS:
@@ -303,7 +306,7 @@ class Sessions:
             past = self.past.get(lock_id)
             if past is not None and lock_id != session.request_id:
                 if past.chosen:
-                    raise Violated("lock id granted twice", _twice(lock_id), op, events=past.events)
+                    raise Violated("lock id granted twice", twice(lock_id), op, events=past.events)
                 self._mix(f"lock id {lock_id!r} was granted again after its release", session)
         elif session.lock_id != lock_id:
             self._mix(f"{session.name!r} was granted again under another lock id", session)
@@ -320,7 +323,7 @@ class Sessions:
         for other in known[:-1]:
             grants = [s.granted for s in (other, session) if s.granted and s.lock_id == lock_id]
             if len(grants) == 2 and lock_id not in {other.request_id, session.request_id}:
-                raise Violated("lock id granted twice", _twice(lock_id), *grants)
+                raise Violated("lock id granted twice", twice(lock_id), *grants)
         self._mix(f"lock id {lock_id!r} fits several requests", *known)
 
     def _learn(self, session: Session, lock_id: str) -> None:
@@ -392,23 +395,6 @@ class Sessions:
         headline = f"{lock_id} still held although another had held since"
         return Violated("two holders", headline, op, events=past.events)
 
-    def _phantom(self, op: Operation) -> Violated:
-        if holder := holder_named_by(op):
-            name = holder.get("ID") or holder.get("Info")
-            return Violated(
-                "phantom holder", f"a refusal names {name!r}, which was never granted to anybody", op
-            )
-        anomaly = "phantom release" if op.f == "unlock" else "phantom writer"
-        lock_id = op.given.get("lock_id")
-        return Violated(anomaly, f"{op.f} with id {lock_id!r} succeeded, but nobody was ever granted it", op)
-
-
-def after_release(op: Operation, name: str) -> str:
-    """The sentence of a holder that shows up after its release."""
-    if op.f == "put":
-        return f"a write under {name} was accepted after {name} had been released"
-    return f"{name} held again after it was released"
-
 
 def _light(op: Operation) -> Operation:
     """`op` without what was given and came back: there may be many unanswered requests, for ever."""
@@ -417,17 +403,6 @@ def _light(op: Operation) -> Operation:
 
 def _number(event: Event) -> Event:
     return Event(event.i, event.t, event.p, event.e, event.f)
-
-
-def names(op: Operation, session: Session) -> bool:
-    """Whether `op` was refused with `session` as the holder."""
-    holder = holder_named_by(op) or {}
-    token = holder.get("Info")
-    return bool(token == session.token if token else holder.get("ID", "") == session.lock_id)
-
-
-def _twice(lock_id: str) -> str:
-    return f"{lock_id!r} was given to two requests"
 
 
 def _drop(index: dict[str, list[Session]], name: str, session: Session) -> None:

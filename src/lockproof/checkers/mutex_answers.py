@@ -1,4 +1,4 @@
-"""Operations that may speak of a lock whose reply was lost, by an id that is not known to be its own.
+"""What single answers say of who holds a lock, and the violations that they are by themselves.
 
 A backend that chooses lock ids and whose refusals name the id alone shows, after a lost reply, an id that
 nobody was told: it is that of some unanswered request, and which one is for a search to say.
@@ -9,16 +9,31 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lockproof.checkers.verdict import Violated
 from lockproof.history import Operation
 
 if TYPE_CHECKING:
     from lockproof.checkers.mutex_sessions import Session
+
+NOT_HELD = frozenset({"lock_mismatch", "not_locked"})
 
 
 def holder_named_by(op: Operation) -> Mapping[str, Any] | None:
     """The holder that a refusal names, or `None`."""
     holder = op.err.get("holder") if op.kind == "fail" else None
     return holder if holder and (holder.get("ID") or holder.get("Info")) else None
+
+
+def names(op: Operation, session: Session) -> bool:
+    """Whether `op` was refused with `session` as the holder."""
+    holder = holder_named_by(op) or {}
+    token = holder.get("Info")
+    return bool(token == session.token if token else holder.get("ID", "") == session.lock_id)
+
+
+def denies(op: Operation, *, fencing: bool) -> bool:
+    """Whether it was refused because the id that it gave does not hold."""
+    return (op.f == "unlock" or (op.f == "put" and fencing)) and op.err.get("kind") in NOT_HELD
 
 
 def spoken_of(op: Operation) -> str:
@@ -56,3 +71,25 @@ def of_lost_requests(
     ]
     latest = max((op.end for op in found), default=-1)
     return found, [session for session in lost if session.asked.i < latest]
+
+
+def phantom(op: Operation) -> Violated:
+    """The violation of an operation that shows somebody to hold who never asked."""
+    if holder := holder_named_by(op):
+        name = holder.get("ID") or holder.get("Info")
+        return Violated("phantom holder", f"a refusal names {name!r}, which was never granted to anybody", op)
+    anomaly = "phantom release" if op.f == "unlock" else "phantom writer"
+    lock_id = op.given.get("lock_id")
+    return Violated(anomaly, f"{op.f} with id {lock_id!r} succeeded, but nobody was ever granted it", op)
+
+
+def after_release(op: Operation, name: str) -> str:
+    """The sentence of a holder that shows up after its release."""
+    if op.f == "put":
+        return f"a write under {name} was accepted after {name} had been released"
+    return f"{name} held again after it was released"
+
+
+def twice(lock_id: str) -> str:
+    """The sentence of a lock id that was given out again."""
+    return f"{lock_id!r} was given to two requests"
