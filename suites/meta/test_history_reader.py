@@ -28,6 +28,7 @@ from lockproof.history import (
 from lockproof.history.generate import Workload, generate
 from lockproof.history.lines import lines
 from lockproof.report.timeline import page
+from lockproof.spec.statefile import TOKEN, describe
 
 HEADER = '{"header":{"v":1,"clock":"monotonic_ns"}}'
 NOTE = '{"i":0,"t":5,"p":0,"e":"note","f":"process","in":{"who":"alice"}}'
@@ -195,6 +196,20 @@ def test_calls_without_end_and_free_notes_are_read(tmp_path: Path) -> None:
     found = [(op.i, op.kind) for op in read_history(path).operations()]
     assert found == [(1, "info"), (2, "info"), (6, "ok")]
     assert sorted((op.i, op.kind) for op in stream_history(path).operations()) == found
+
+
+@pytest.mark.parametrize("odd", [None, 7, [1], {"a": 1}, "x"], ids=str)
+def test_any_document_that_was_recorded_is_read_back(odd: Any, tmp_path: Path) -> None:
+    """A state with anything for serial, lineage and token is a history, and judged: it was written, it was
+    read."""
+    document = {"serial": odd, "lineage": odd, "outputs": {TOKEN: {"value": odd}}}
+    known = describe(json.dumps(document).encode())
+    with HistoryWriter({}, tmp_path / "h.jsonl") as written:
+        process = written.new_process("alice")
+        for f, given, out in (("put", known, None), ("get", {}, known)):
+            written.append(process, "invoke", f, ws="default", given=given)
+            written.append(process, "ok", f, ws="default", out=out)
+    assert check(read_history(tmp_path / "h.jsonl")).status == "valid"
 
 
 ODD: tuple[Any, ...] = (None, -1, 1.5, True, "x", [], [[1]], {}, {"ID": [1]}, 10**400)

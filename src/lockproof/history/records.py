@@ -23,7 +23,7 @@ WORDS = {TEXT: "a text", WHOLE: "a whole number", OBJECT: "an object", PLAIN: "a
 STATE: Mapping[str, Types] = {"value": PLAIN, "sha256": PLAIN}
 CALLS: Mapping[str, Mapping[str, Types]] = {
     "get": {},
-    "put": {**STATE, "lock_id": PLAIN, "serial": WHOLE, "lineage": TEXT},
+    "put": {**STATE, "lock_id": PLAIN},
     "delete": {},
     "lock": {"info": OBJECT},
     "unlock": {"lock_id": PLAIN},

@@ -52,5 +52,6 @@ def describe(data: bytes) -> dict[str, Any]:
         record["lineage"] = state.get("lineage")
         outputs = state.get("outputs")
         if isinstance(outputs, dict) and isinstance(outputs.get(TOKEN), dict):
-            record["value"] = outputs[TOKEN].get("value", digest)
+            token = outputs[TOKEN].get("value")
+            record["value"] = token if isinstance(token, str) else digest
     return record
