@@ -203,6 +203,19 @@ def test_a_history_without_operations_is_unknown(tmp_path: Path, valid: Path) ->
         assert told["headline"] == "nothing to judge: no operation was recorded"
 
 
+def test_in_a_folder_a_history_without_operations_does_not_count_beside_others(valid: Path) -> None:
+    """A run folder has histories of tests that called nothing: shown as unknown, the others decide; where
+    there are no others the folder proves nothing."""
+    bare = save(valid.parent / "bare.jsonl", History({"v": 1}, (), True))
+    assert run(valid.parent).return_value == 0
+    found = judged(valid.parent)
+    assert [history["status"] for history in found["histories"]] == ["unknown", "valid"]
+    assert found["status"] == "valid"
+    assert run(valid.parent, bare).return_value == 2, "it was asked for by its name"
+    valid.unlink()
+    assert run(bare.parent).return_value == 2
+
+
 def test_an_empty_folder_and_histories_that_cannot_be_merged_are_one_line(
     tmp_path: Path, valid: Path, stale: Path
 ) -> None:

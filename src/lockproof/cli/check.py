@@ -29,8 +29,9 @@ def check(paths: tuple[Path, ...], merge: bool, fencing: bool, as_json: bool) ->
     """Judge recorded histories (*.jsonl) again, without the backend.
 
     A folder stands for all histories in it. A history without a single operation is unknown: it proves
-    nothing. Exit code 0: all valid, 1: at least one violated, 2: otherwise at least one unknown, 4: a file
-    that is no history.
+    nothing. In a folder it does not count beside others, since not every test records operations. Exit
+    code 0: all valid, 1: at least one violated, 2: otherwise at least one unknown, 4: a file that is no
+    history.
     """
     files = list(_files(paths))
     found: list[dict[str, Any]] = []
@@ -41,7 +42,9 @@ def check(paths: tuple[Path, ...], merge: bool, fencing: bool, as_json: bool) ->
             click.echo(f"{judged['path']}: {judged['status']}: {judged['headline']}")
             for line in judged["operations"]:
                 click.echo(f"  {line}")
-    worst = max((judged["status"] for judged in found), key=["valid", "unknown", "violated"].index)
+    named = {str(path) for path in paths}
+    counting = [judged for judged in found if judged["counted"] or judged["path"] in named] or found
+    worst = max((judged["status"] for judged in counting), key=["valid", "unknown", "violated"].index)
     if as_json:
         click.echo(json.dumps({"status": worst, "histories": found}, ensure_ascii=False, indent=2))
     return EXIT[worst]
