@@ -10,7 +10,6 @@ Of a session only the operations at its edges stay: that is all its zone and its
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from lockproof.checkers.mutex_answers import (
@@ -178,7 +177,7 @@ class Sessions:
         if lost and (closing or len(lost) > STRANGERS):
             raise phantom(lost[0])
 
-    def _leave_open(self, lost: Sequence[Operation]) -> list[Operation]:
+    def _leave_open(self, lost: list[Operation]) -> list[Operation]:
         """Gives up on strangers that may be of a request whose reply was lost; the others are given back."""
         self._chosen.update(named_alone(lost))
         found, requests = of_lost_requests(lost, self.requests.values(), self._chosen)
