@@ -242,7 +242,7 @@ class WorkspaceLock:
         sessions = self.sessions
         sessions.retry(since, closing=since == math.inf)
         sessions.set_aside_repeated()
-        certain = [s for s in sessions.proven if not s.mixed and s.newest_request < since]
+        certain = [s for s in sessions.proven if not s.mixed and not _is_open(s, since)]
         zones = [_zone(session, since) for session in certain]
         line = _order(zones)
         _require_outside(certain, sessions.repeats, line)
@@ -285,7 +285,7 @@ class WorkspaceLock:
     def _forget(self, zones: Sequence[Zone[Session]], since: float) -> None:
         """Retires the sessions that can neither be named rightly nor conflict any more."""
         sessions = self.sessions
-        later = [s.first_end for s in sessions.proven if not s.mixed and s.newest_request >= since]
+        later = [s.first_end for s in sessions.proven if not s.mixed and _is_open(s, since)]
         horizon = min([since, *later, *(op.i for op in sessions.bare)])
         held = [-math.inf, -math.inf, *sorted(zone.last for zone in zones if zone.first <= horizon)]
         over: list[Session] = []
@@ -310,6 +310,13 @@ class WorkspaceLock:
             default=math.inf,
         )
         sessions.repeats = [pair for pair in sessions.repeats if pair[0].end > since or pair[0].i > held_from]
+
+
+def _is_open(session: Session, since: float) -> bool:
+    """Whether a request that is not known yet may be the same again: what is seen of it after a release may
+    be of that one."""
+    seen = session.let_go is not None and session.last is not None and session.last.end > since
+    return seen or session.newest_request >= since
 
 
 def _zone(session: Session, since: float, *, guessed: bool = False) -> Zone[Session]:
