@@ -240,3 +240,23 @@ def test_a_request_sent_again_under_the_id_of_another_is_judged_by_the_search() 
     assert check(tape.history()).status == "valid"
     tape.lock("c")
     assert check(tape.history()).status == "violated"
+
+
+@pytest.mark.parametrize("settle_every", [1, 2, 3, 4, 5])
+def test_a_request_sent_again_and_seen_before_its_reply_is_no_second_holder_in_a_stream(
+    settle_every: int,
+) -> None:
+    """After a lost release another holds, and then the first request, sent again, that is still open."""
+    tape = Tape()
+    tape.lock("a")
+    tape.begin("unlock", lock_id="id-a")(**LOST)
+    tape.lock("b")
+    tape.unlock("id-b")
+    end_again = tape.begin("lock", info=info("a"))
+    tape.refused("c", "a")
+    tape.refused("d", "a")
+    end_again("ok", "id-a")
+    monitor = MutexMonitor(settle_every=settle_every)
+    for op in pair(tape.events):
+        monitor.add(op)
+    assert monitor.verdict(closed=True).status == check_mutex(tape.history()).status == "valid"
