@@ -27,7 +27,8 @@ from lockproof.provision import binaries, docker, postgres, supervisor
 from lockproof.provision.postgres import PostgresServer, ProvisionError, provide_postgres, started
 
 HOLDER = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell may have it ignored
 from lockproof.provision import binaries, postgres
 with postgres.started(binaries.installations()[0]) as server, server.connect() as connection:
     print(connection.execute("SHOW data_directory").fetchone()[0], server.port, flush=True)
@@ -191,7 +192,7 @@ def test_interrupted_run_leaves_no_server() -> None:
     """Ctrl-C, which reaches the whole process group, ends the run and its server."""
     with holder() as (process, directory, pid):
         os.killpg(process.pid, signal.SIGINT)
-        process.wait()
+        process.wait(60)
         assert not running(pid)
         assert not directory.parent.exists()
 
