@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -272,7 +273,7 @@ def test_cut_of_a_history_without_footer_has_none() -> None:
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = ["lockproof", "minimise", *arguments]
+    command = [sys.executable, "-m", "lockproof", "minimise", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
 
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from importlib.resources import files
@@ -370,7 +371,9 @@ def test_bad_input_of_the_command_is_one_line(
     saved(tmp_path, two_holders())
     before = (tmp_path / "story.jsonl").read_text(encoding="utf-8")
     (tmp_path / "no.jsonl").write_text("hello\n", encoding="utf-8")
-    done = subprocess.run(["lockproof", *arguments], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-m", "lockproof", *arguments], capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 4
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
