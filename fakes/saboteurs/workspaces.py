@@ -276,7 +276,7 @@ class StaysListedClient(TracingClient):
         return sorted({*super().workspaces(), *self.store.names})
 
 
-@register.breaks("WS-DEL-001", "WS-LIST-003", "WS-ISO-002", "WS-NAME-003")
+@register.breaks("WS-DEL-001", "WS-DEL-004", "WS-LIST-003", "WS-ISO-002", "WS-NAME-003")
 class StaysListed(TracingDriver):
     """A deleted workspace is listed for ever."""
 
