@@ -13,6 +13,7 @@ import requests
 from deltalake import DeltaTable, write_deltalake
 
 from lockproof.fakes.databricks.control import OPERATIONS
+from lockproof.fakes.databricks.sql.engine import DeltaStore
 from lockproof.fakes.databricks.sql.steering import SqlControl
 from lockproof.suites.meta.fake_bed import Bed
 from lockproof.suites.meta.sql_bed import STATEMENTS, Sql
@@ -255,3 +256,26 @@ def test_every_steering_method_has_its_operation() -> None:
     public = {name for name in vars(SqlControl) if not name.startswith("_")}
     known = {name for name, made in OPERATIONS.items() if made.__module__ == SqlControl.__module__}
     assert public - {"await_statements"} == known
+
+
+def test_schema_is_dropped_while_a_table_is_made_elsewhere(sql: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who drops a schema with its tables and who makes a table in another one both come to their end."""
+    sql.run("CREATE SCHEMA main.going")
+    sql.run("CREATE TABLE main.going.inside (n INT)")
+    dropping = threading.Thread(target=sql.send, args=("DROP SCHEMA main.going CASCADE",), daemon=True)
+    create = DeltaStore.create
+
+    def meeting(store: DeltaStore, *arguments: Any) -> None:
+        dropping.start()
+        dropping.join(0.5)  # as far as it comes while the table is being made
+        create(store, *arguments)
+
+    monkeypatch.setattr(DeltaStore, "create", meeting)
+    making = threading.Thread(target=sql.send, args=("CREATE TABLE made (n INT)",), daemon=True)
+    making.start()
+    making.join(30)
+    dropping.join(30)
+    assert not making.is_alive()
+    assert not dropping.is_alive()
+    assert ["going"] not in sql.run("SHOW SCHEMAS IN main")
+    assert sql.run("SELECT * FROM made") == []

@@ -60,7 +60,11 @@ class Snapshot:
 
 
 class Tables:
-    """All tables. Managed ones lie in `root`, which is removed with the workspace when it was made here."""
+    """All tables. Managed ones lie in `root`, which is removed with the workspace when it was made here.
+
+    They share the workspace's mutex: a table is an entry of the catalogue too, and of two mutexes one request
+    would take first what another takes last.
+    """
 
     def __init__(self, workspace: FakeWorkspace, root: Path | None = None) -> None:
         self.workspace = workspace
@@ -68,7 +72,7 @@ class Tables:
         self.root = Path(root or self._own.name)  # type: ignore[union-attr]
         self.storage_options: dict[str, str] = {}
         self._live: dict[str, LiveTable] = {}
-        self.mutex = threading.RLock()
+        self.mutex = workspace.mutex
 
     def find(self, full_name: str) -> Table | None:
         found = self.workspace.metastore.objects["table"].get(full_name)
@@ -143,13 +147,12 @@ class Tables:
                     Path(entry.storage_location.removeprefix("file://")).mkdir(parents=True, exist_ok=True)
                 live.store.create(columns, partitions, properties or {}, comment, watch)
                 self._record(live, 0, Change("CREATE TABLE", metadata=True), owner)
-            with self.workspace.mutex:
-                try:
-                    made = self.workspace.metastore.create(
-                        "table", parent, name, owner, comment=comment, extra=dict(extra or {})
-                    )
-                except ApiError as error:
-                    raise failures.internal(error.message) from error
+            try:
+                made = self.workspace.metastore.create(
+                    "table", parent, name, owner, comment=comment, extra=dict(extra or {})
+                )
+            except ApiError as error:
+                raise failures.internal(error.message) from error
             assert isinstance(made, Table)
             made.table_id, made.table_type = entry.table_id, entry.table_type
             made.storage_location = entry.storage_location
@@ -160,8 +163,7 @@ class Tables:
     def drop(self, entry: Table) -> None:
         """Removes the entry; the files of a managed table, too."""
         with self.mutex:
-            with self.workspace.mutex:
-                self.workspace.metastore.delete("table", entry.full_name)
+            self.workspace.metastore.delete("table", entry.full_name)
             live = self._live.pop(entry.table_id, None)
         if entry.table_type == "MANAGED" and live is not None:
             shutil.rmtree(entry.storage_location.removeprefix("file://"), ignore_errors=True)
