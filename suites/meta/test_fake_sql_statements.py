@@ -326,6 +326,18 @@ def test_results_live_for_an_hour_and_are_the_callers_own(sql: Sql) -> None:
     assert sql.bed.http("GET", path).status_code == 404
 
 
+def test_a_result_waits_for_its_first_answer(sql: Sql) -> None:
+    """However far the clock is moved meanwhile, the first answer about an end is given; the next is 404."""
+    hold = sql.control.hold_statements("queued")
+    statement = sql.send("SELECT 1", wait_timeout="0s").body["statement_id"]
+    sql.control.release_statements(hold)
+    while sql.control.statements(contains="SELECT 1")[-1]["state"] != "SUCCEEDED":
+        threading.Event().wait(0.01)
+    sql.control.advance_clock(3601)
+    assert sql.poll(statement).rows == [["1"]]
+    assert sql.poll(statement).status == 404
+
+
 def test_arrow_streams_hold_typed_columns(sql: Sql) -> None:
     """ARROW_STREAM behind a link is an Arrow IPC stream with the result's types and rows."""
     answer = sql.send(

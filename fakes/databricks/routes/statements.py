@@ -156,6 +156,7 @@ def _answer(workspace: FakeWorkspace, statement: Statement) -> Response:
             except SqlFailure as failure:
                 statement.state, statement.failure = "FAILED", failure
         state, failed, delivery = statement.state, statement.failure, statement.delivery
+        statement.told = statement.done.is_set()
     status: dict[str, Any] = {"state": state}
     if state == "FAILED" and failed is not None:
         status["error"] = {"error_code": "BAD_REQUEST", "message": str(failed)}

@@ -80,7 +80,7 @@ class Canceled(Exception):
 
 @dataclass
 class Statement:
-    """One statement. `state` moves PENDING, RUNNING, then one of `TERMINAL`."""
+    """One statement. `state` moves PENDING, RUNNING, then one of `TERMINAL`; `told`: an answer said which."""
 
     record: Record
     principal: Principal
@@ -94,6 +94,7 @@ class Statement:
     result: Result | None = None
     failure: SqlFailure | None = None
     canceled: bool = False
+    told: bool = False
     done: threading.Event = field(default_factory=threading.Event)
     delivery: Any = None
     mutex: threading.Lock = field(default_factory=threading.Lock)
@@ -101,6 +102,11 @@ class Statement:
     @property
     def id(self) -> str:
         return self.record.id
+
+    def outlived(self, now: float) -> bool:
+        """Whether its result is gone. One that its caller was not told of stays, however far somebody else,
+        who shares this fake, has moved the clock meanwhile."""
+        return self.told and now - self.accepted_at > KEPT_SECONDS
 
     def await_end(self, deadline: float, clock: VirtualClock) -> bool:
         """Whether it ended before `deadline` on the fake's clock."""
@@ -183,10 +189,11 @@ class Statements:
     def get(self, statement_id: str, principal: Principal) -> Statement:
         """Raises 404 for an unknown one, also for one of somebody else and one that is too old."""
         found = self.by_id.get(statement_id)
-        expired = found is not None and (
-            self.service.workspace.clock.time() - found.accepted_at > KEPT_SECONDS and found.done.is_set()
-        )
-        if found is None or expired or (found.principal is not principal and not principal.admin):
+        if (
+            found is None
+            or found.outlived(self.service.workspace.clock.time())
+            or (found.principal is not principal and not principal.admin)
+        ):
             raise ApiError(404, "NOT_FOUND", f"The statement {statement_id} was not found.", details=[])
         return found
 
@@ -275,7 +282,7 @@ class Statements:
         """Drops results that nobody can read any more."""
         if self.count % 256 == 0:
             for key, item in list(self.by_id.items()):
-                if item.done.is_set() and now - item.accepted_at > KEPT_SECONDS:
+                if item.outlived(now):
                     del self.by_id[key]
 
 
