@@ -281,11 +281,12 @@ class Lakebase:
         instance = self.instance(name)
         return self._mint(principal, instance.branch, instance.endpoint, TOKEN_SECONDS[1])
 
-    def expire_credentials(self) -> int:
-        """Ends the life of all tokens now, and returns how many there were."""
-        count = len(self.credentials)
-        self.credentials.clear()
-        return count
+    def expire_credentials(self, endpoint: Endpoint) -> int:
+        """Ends the life of all tokens for an endpoint now, and returns how many there were."""
+        ended = [token for token, made in self.credentials.items() if made.endpoint is endpoint]
+        for token in ended:
+            del self.credentials[token]
+        return len(ended)
 
     def login(self, user: str, password: str, database: str) -> Login:
         """Looks at a token, when a connection is opened and never again; wakes a suspended endpoint.

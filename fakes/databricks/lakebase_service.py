@@ -84,6 +84,9 @@ def lakebase_suspend(
 
 
 @control_operation
-def lakebase_expire_tokens(workspace: FakeWorkspace) -> int:
-    """Expires all login tokens now and returns how many there were."""
-    return workspace.service(Lakebase).expire_credentials()
+def lakebase_expire_tokens(
+    workspace: FakeWorkspace, project: str = PROJECT, branch: str = BRANCH, endpoint: str = ENDPOINT
+) -> int:
+    """Expires all login tokens for an endpoint now and returns how many there were."""
+    model = workspace.service(Lakebase)
+    return model.expire_credentials(model.endpoint(project, branch, endpoint))

@@ -128,9 +128,10 @@ def test_lock_outlives_a_suspended_compute(scope: RecordedScope) -> None:
 def test_login_after_the_token_expired_takes_a_fresh_one(scope: RecordedScope) -> None:
     """A token of Lakebase lives an hour: a later login uses another one, unasked."""
     bed = bed_of(scope)
-    alice = special_client(scope, "alice", **bed.locks.own_compute())
+    own = bed.locks.own_compute()
+    alice = special_client(scope, "alice", **own)
     lock_id = alice.lock("default", LockInfo.new("alice"))
-    bed.control.call("lakebase_expire_tokens")
+    bed.control.call("lakebase_expire_tokens", project=own["lakebase_project"])
     bed.locks.suspend()
     alice.unlock("default", lock_id)
     assert alice.lock("default", LockInfo.new("alice"))

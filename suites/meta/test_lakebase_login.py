@@ -322,6 +322,16 @@ def test_control_api_steers_sessions(bed: LakebaseBed) -> None:
         assert value(connection, "SELECT 1") == 1
 
 
+def test_tokens_expire_for_one_endpoint_alone(bed: LakebaseBed) -> None:
+    """Ending the tokens of one project's endpoint ends no login to another's."""
+    bed.model.create_project("other", bed.workspace.admin)
+    token = bed.token()
+    assert bed.model.expire_credentials(bed.model.endpoint("other", "production", "primary")) == 0
+    with bed.connect(token) as connection:
+        assert value(connection, "SELECT 1") == 1
+    assert bed.model.expire_credentials(bed.endpoint) == 1
+
+
 @pytest.mark.parametrize(
     "fault", [{"what": "explode"}, {"what": "hold", "match": "("}, {"what": "hold", "times": 0}]
 )

@@ -69,7 +69,7 @@ def test_token_that_the_server_refuses_is_minted_once_more(bed: LakebaseBed, sto
     """A token that ended early costs one more, without a wait."""
     store.holder(KEY)
     minted = bed.asked(CREDENTIALS)
-    bed.model.expire_credentials()
+    bed.model.expire_credentials(bed.endpoint)
     bed.proxy.end_sessions()
     eventually(lambda: not bed.proxy.sessions, "sessions are open")
     store.holder(KEY)

@@ -166,7 +166,8 @@ class LockRules(Machine):
     def logins_expire(self) -> None:
         """Every token for the lock store expires; who logs in later needs another."""
         if self.ground.bed is not None:
-            self.ground.bed.control.call("lakebase_expire_tokens")
+            own = self.ground.bed.locks.own_compute()  # other tests log in to the shared one meanwhile
+            self.ground.bed.control.call("lakebase_expire_tokens", project=own["lakebase_project"])
             self.script.remark("every token for the lock store expires")
 
     def ask(self, who: str, place: Place) -> None:

@@ -253,7 +253,8 @@ class Ground:
             if self.shared is None:
                 opened = self.stack.enter_context(scope)
                 self.bed = bed_behind(opened, self.capabilities)
-                self.shared = KeptScope(opened, self.bed)
+                own = self.bed is not None and "locking.expiring-login" in self.capabilities
+                self.shared = KeptScope(opened, self.bed, own_compute=own)
             scope = self.shared
         names = [DEFAULT, "team", "team-b"] if fresh else [f"e{number}{end}" for end in ("", "-b", "-c")]
         if "workspaces" not in self.capabilities:
@@ -271,11 +272,13 @@ class Ground:
 
 class KeptScope:
     """A scope that stays open from example to example, and its clients with it: whom an example has not
-    ended is given to the next one that asks for its name."""
+    ended is given to the next one that asks for its name. `own_compute`: their logins are to a compute of
+    the scope alone."""
 
-    def __init__(self, scope: Scope, bed: TestBed | None) -> None:
+    def __init__(self, scope: Scope, bed: TestBed | None, *, own_compute: bool = False) -> None:
         self.scope = scope
         self.bed = bed
+        self.settings = bed.locks.own_compute() if bed is not None and own_compute else {}
         self.idle: dict[str, Client] = {}
         self.busy: list[KeptClient] = []
 
@@ -287,7 +290,9 @@ class KeptScope:
     def make(self, who: str) -> Client:
         """A client whose waiting takes no time, where there is a test bed of ours."""
         bed = self.bed
-        return self.scope.client(who) if bed is None else bed.client(who, clock=SkippingClock())
+        if bed is None:
+            return self.scope.client(who)
+        return bed.client(who, clock=SkippingClock(), **self.settings)
 
     def end_example(self) -> None:
         """Takes the clients back that the example leaves."""
