@@ -393,7 +393,7 @@ def test_the_target_is_real_unless_on_loopback(address: str, given: str | None, 
 def test_a_link_can_be_led_elsewhere(server: Scripted) -> None:
     """The server's address is a link: a scope opened with another goes there."""
     driver = HttpDriver({"address": "http://192.0.2.1:8080/{scope}"})
-    assert driver.links() == {"http": Address("192.0.2.1", 8080)}
+    assert driver.links() == {"http": Address("192.0.2.1", 8080, protocol="http")}
     port = int(server.url.rpartition(":")[2])
     client = driver.open_scope("sc", {"http": Address("127.0.0.1", port)}).client("test")
     client.get("default")

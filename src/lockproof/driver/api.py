@@ -82,12 +82,14 @@ class DriverInfo:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A network address that a link of a driver ends at."""
+    """A network address that a link of a driver ends at. `protocol` is what is spoken there: it says
+    which faults can be told apart on the link; `tcp` is right for everything."""
 
     host: str
     port: int
     tls: bool = False
     server_name: str | None = None
+    protocol: Literal["tcp", "http", "postgres"] = "tcp"
 
 
 class Capabilities(frozenset[str]):

@@ -261,7 +261,9 @@ class DatabricksDriver:
         return {
             "workspace": address_of(self.options["host"]),
             "storage": address_of(self.options["storage"]),
-            "postgres": Address("127.0.0.1", int(self.options["lakebase_port"]), tls=True),
+            "postgres": Address(
+                "127.0.0.1", int(self.options["lakebase_port"]), tls=True, protocol="postgres"
+            ),
         }
 
     def rest(self, method: str, path: str, body: bytes | dict[str, Any] | None = None) -> None:
@@ -395,7 +397,7 @@ def volume_name(scope: str) -> str:
 def address_of(url: str) -> Address:
     parts = urlsplit(url)
     tls = parts.scheme == "https"
-    return Address(parts.hostname or "", parts.port or (443 if tls else 80), tls)
+    return Address(parts.hostname or "", parts.port or (443 if tls else 80), tls, protocol="http")
 
 
 def url_of(address: Address) -> str:

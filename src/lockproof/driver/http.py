@@ -115,7 +115,7 @@ class HttpDriver:
         parts = [urlsplit(url) for url in (settings.address, settings.lock_address, settings.unlock_address)]
         if any(part.scheme != "http" for part in parts) or len({part.netloc for part in parts}) > 1:
             return {}
-        return {HTTP_LINK: Address(str(parts[0].hostname), parts[0].port or 80)}
+        return {HTTP_LINK: Address(str(parts[0].hostname), parts[0].port or 80, protocol="http")}
 
     def open_scope(
         self, name: str, links: Mapping[str, Address] | None = None, *, attach: bool = False

@@ -153,6 +153,11 @@ class RecordedClient:
             lambda: self._client.delete_workspace(workspace, force=force),
         )
 
+    @property
+    def gone(self) -> bool:
+        """Whether no further call can be made: it was closed, or a call overran its deadline."""
+        return self._calls.gone
+
     def close(self) -> None:
         """The process ends. A call that is stuck is left behind."""
         if not self._calls.gone:
@@ -202,20 +207,26 @@ class RecordedScope:
     """A `Scope` whose clients are recorded, and closed when it closes.
 
     Used as a context manager: enters the driver's scope and, on exit, closes every client and then
-    the scope itself. `timeout` is each call's deadline in seconds.
+    the scope itself. `timeout` is each call's deadline in seconds; `name` is what other processes attach
+    to the scope by.
     """
 
-    def __init__(self, scope: Scope, history: HistoryWriter, timeout: float) -> None:
+    def __init__(self, scope: Scope, history: HistoryWriter, timeout: float, name: str = "") -> None:
         self.scope = scope
+        self.name = name
         self.history = history
         self.timeout = timeout
         self.clients: list[RecordedClient] = []
 
     def client(self, who: str) -> RecordedClient:
         """A new recorded client, as `Scope.client`."""
-        client = RecordedClient(self.scope.client(who), who, self.history, self.timeout)
-        self.clients.append(client)
-        return client
+        return self.join(self.scope.client(who), who)
+
+    def join(self, client: Client, who: str) -> RecordedClient:
+        """A client of this key space that was opened elsewhere, recorded here and closed with the scope."""
+        recorded = RecordedClient(client, who, self.history, self.timeout)
+        self.clients.append(recorded)
+        return recorded
 
     def __enter__(self) -> Self:
         self.scope.__enter__()

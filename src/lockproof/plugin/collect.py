@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-DEFAULT_SUITES = ("smoke", "state", "locks", "workspaces", "concurrency", "databricks")
+DEFAULT_SUITES = ("smoke", "state", "locks", "workspaces", "concurrency", "faults", "databricks")
 SUITES = (*DEFAULT_SUITES, "clients")
 PACKAGE = "lockproof.suites"
 

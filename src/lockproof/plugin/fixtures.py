@@ -8,32 +8,39 @@ import random
 import re
 import uuid
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from lockproof.driver.api import Capabilities, Driver
+from lockproof.driver.api import Capabilities, Driver, Target
 from lockproof.driver.recorder import RecordedClient, RecordedScope
 from lockproof.history.writer import HARNESS, HistoryWriter
 from lockproof.report.redact import Redactor
+
+if TYPE_CHECKING:
+    from lockproof.chaos.arena import Arena
 
 
 @dataclass(frozen=True)
 class Backend:
     """One backend under test.
 
-    `capabilities` are those declared and not switched off; `timeout` is the deadline of one call in
-    seconds; `seed` is the run's; `clients` is what `--backend-clients` asked for, `None` where a test
-    should take its own number; `histories` is the folder that histories go to. `connect` makes a driver
-    in any process (it pickles); `ready` is the one that this process has already.
+    `capabilities` are those declared and not switched off; `target` is where the backend runs; `timeout` is
+    the deadline of one call in seconds; `seed` is the run's; `clients` is what `--backend-clients` asked
+    for, `None` where a test should take its own number; `histories` is the folder that histories go to.
+    `connect` makes a driver in any process (it pickles); `ready` is the one that this process has already.
+    `faults` are the families of faults that are wanted, all when empty; `duration` is for how many seconds
+    a soak goes on; `allow_destructive`: a service of a real target may be hurt.
     """
 
     id: str
     declared: Capabilities
     capabilities: Capabilities
+    target: Target
     timeout: float
     seed: int
     clients: int | None
@@ -41,6 +48,9 @@ class Backend:
     histories: Path
     connect: Callable[[], Driver]
     ready: Driver | None = None
+    faults: Sequence[str] = ()
+    duration: float = 60.0
+    allow_destructive: bool = False
 
     @cached_property
     def driver(self) -> Driver:
@@ -112,7 +122,7 @@ def other_place(backend: Backend, history_beside: Callable[[], HistoryWriter]) -
 def _opened(backend: Backend, history: HistoryWriter) -> Iterator[RecordedScope]:
     name = f"lp-{uuid.uuid4().hex[:12]}"
     history.append(HARNESS, "note", "scope", given={"name": name, "kept": backend.keep})
-    opened = RecordedScope(backend.driver.open_scope(name), history, backend.timeout)
+    opened = RecordedScope(backend.driver.open_scope(name), history, backend.timeout, name)
     if backend.keep:
         opened.scope.__enter__()
         yield opened
@@ -121,6 +131,17 @@ def _opened(backend: Backend, history: HistoryWriter) -> Iterator[RecordedScope]
     else:
         with opened:
             yield opened
+
+
+@pytest.fixture
+def arena(
+    backend: Backend, scope: RecordedScope, history: HistoryWriter, rng: random.Random
+) -> Iterator[Arena]:
+    """The scope as faults are injected into it: `arena.client(who)` has network links of its own."""
+    from lockproof.chaos.arena import Arena
+
+    with Arena(backend, scope, history, rng) as opened:
+        yield opened
 
 
 @pytest.fixture

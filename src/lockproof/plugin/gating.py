@@ -29,7 +29,7 @@ def cited(item: pytest.Item) -> list[str]:
     return list(dict.fromkeys(name for mark in item.iter_markers("requirement") for name in mark.args))
 
 
-def entry(item: pytest.Item, backend: Backend) -> Entry:
+def entry(item: pytest.Item, backend: Backend, settings: Settings) -> Entry:
     """What the manifest says of a test: plain data. `state` is `run`, `skip`, `disabled` or `broken`
     (it cites what is not in the registry)."""
     names = [name for name in cited(item) if name in requirements()]
@@ -45,6 +45,8 @@ def entry(item: pytest.Item, backend: Backend) -> Entry:
         state, reason = "skip", f"not declared: {', '.join(absent)}"
     elif disabled:
         state, reason = "disabled", f"switched off by --backend-without: {', '.join(disabled)}"
+    elif unwanted := _unwanted_faults(item, backend, settings):
+        state, reason = "disabled", unwanted
     documentation = (getattr(getattr(item, "function", None), "__doc__", None) or "").strip()
     return {
         "id": item.nodeid,
@@ -55,6 +57,19 @@ def entry(item: pytest.Item, backend: Backend) -> Entry:
         "state": state,
         "reason": reason,
     }
+
+
+def _unwanted_faults(item: pytest.Item, backend: Backend, settings: Settings) -> str:
+    """Why the faults that a test injects are not wanted; empty when they are."""
+    marks = list(item.iter_markers("faults"))
+    families = dict.fromkeys(name for mark in marks for name in mark.args)
+    left_out = [name for name in families if settings.faults and name not in settings.faults]
+    if left_out:
+        return f"left out by --backend-faults: {', '.join(left_out)}"
+    destructive = any(mark.kwargs.get("destructive") for mark in marks)
+    if destructive and backend.target == "real" and not settings.allow_destructive:
+        return "hurts a service of a real target: needs --backend-allow-destructive"
+    return ""
 
 
 def without_backend(item: pytest.Item, backend: Backend) -> str:

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import pytest
 
+from lockproof.chaos.nemesis import FAMILIES, require_families
 from lockproof.plugin.collect import SUITES, schedule_test, suite_root
 
 TIERS = ("smoke", "default", "full", "soak")
@@ -26,7 +27,7 @@ ENVIRONMENT = "LOCKPROOF_"
 
 @dataclass(frozen=True)
 class Option:
-    """One option: `--backend-NAME`, `LOCKPROOF_NAME`, and key `NAME` of `lockproof.toml`.
+    """One option: `--backend-NAME` (with hyphens), `LOCKPROOF_NAME`, and key `NAME` of `lockproof.toml`.
 
     `kind`: `text`, `integer`, `seconds`, `flag`, `list` (repeatable, comma-separated) or
     `pairs` (repeatable `KEY=VALUE`; a table in the file).
@@ -36,6 +37,10 @@ class Option:
     help: str
     metavar: str = "TEXT"
     kind: str = "text"
+
+    @property
+    def flag(self) -> str:
+        return f"--backend-{self.name.replace('_', '-')}"
 
     @property
     def dest(self) -> str:
@@ -52,6 +57,9 @@ OPTIONS = (
     Option("seed", "seed of everything random in the tests (default: a fresh one)", "N", "integer"),
     Option("clients", "how many clients the concurrent tests use", "N", "integer"),
     Option("schedule", "replay this schedule of an explored program, and run nothing else", "FILE"),
+    Option("faults", f"families of faults to inject ({', '.join(FAMILIES)}; default: all)", "NAMES", "list"),
+    Option("duration", "how long a test of tier soak goes on (default: 60)", "SECONDS", "seconds"),
+    Option("allow_destructive", "hurt services of a real target too, not only our own links", kind="flag"),
     Option("report", "run folder (default: a new one under .lockproof/)", "DIR"),
     Option("postgres", "a Postgres to use instead of starting one", "DSN"),
     Option("timeout", "deadline of one call (default: 30)", "SECONDS", "seconds"),
@@ -73,6 +81,9 @@ class Settings:
     seed: int = 0
     clients: int | None = None
     schedule: str | None = None
+    faults: Sequence[str] = ()
+    duration: float = 60.0
+    allow_destructive: bool = False
     report: str | None = None
     postgres: str | None = None
     timeout: float = 30.0
@@ -90,7 +101,7 @@ class Settings:
 def prepare(namespace: argparse.Namespace, args: Sequence[str]) -> None:
     """Corrects the paths that the initial conftests are looked for beside, while our options are not
     registered: the value of a separate `--backend VALUE` is no path, and a pasted id is one."""
-    names = {"--backend", *(f"--backend-{option.name}" for option in OPTIONS if option.kind != "flag")}
+    names = {"--backend", *(option.flag for option in OPTIONS if option.kind != "flag")}
     values = {value for name, value in pairwise(args) if name in names}
     namespace.file_or_dir = installed_paths([p for p in namespace.file_or_dir if p not in values])
 
@@ -101,7 +112,7 @@ def taken(config: pytest.Config, parser: pytest.Parser) -> bool:
     pytest keeps the names in the parser since 9, in the config before; neither shows them otherwise.
     """
     names = {*getattr(parser, "_opt2dest", ()), *getattr(config, "_opt2dest", ())}
-    return not names.isdisjoint({"--backend", *(f"--backend-{option.name}" for option in OPTIONS)})
+    return not names.isdisjoint({"--backend", *(option.flag for option in OPTIONS)})
 
 
 def register(parser: pytest.Parser) -> None:
@@ -116,7 +127,7 @@ def register(parser: pytest.Parser) -> None:
         help="state backend to certify: a name, py:MODULE:FACTORY or http:URL; repeatable",
     )
     for option in OPTIONS:
-        name = f"--backend-{option.name}"
+        name = option.flag
         if option.kind == "flag":
             group.addoption(name, action="store_true", default=None, dest=option.dest, help=option.help)
         else:
@@ -142,12 +153,12 @@ def installed_paths(args: Sequence[str]) -> list[str]:
 
 def read(config: pytest.Config) -> Settings | None:
     """The settings of this run, `None` without `--backend`. Raises `pytest.UsageError`."""
-    given = {option.name: getattr(config.option, option.dest, None) for option in OPTIONS}
+    given = {option: getattr(config.option, option.dest, None) for option in OPTIONS}
     backends = tuple(config.option.lockproof_backend)
     if not backends:
-        for name, value in given.items():
+        for option, value in given.items():
             if value is not None:
-                raise pytest.UsageError(f"--backend-{name} does nothing without --backend=SPEC")
+                raise pytest.UsageError(f"{option.flag} does nothing without --backend=SPEC")
         return None
     values: dict[str, Any] = {}
     values.update(_from_file(config.invocation_params.dir / FILE))
@@ -160,6 +171,12 @@ def read(config: pytest.Config) -> Settings | None:
         raise pytest.UsageError("--backend-clients needs at least 2")
     if not 0 < values.get("timeout", 1.0) <= threading.TIMEOUT_MAX:  # refuses NaN as well
         raise pytest.UsageError("--backend-timeout needs a positive, finite number of seconds")
+    if not 0 < values.get("duration", 1.0) <= threading.TIMEOUT_MAX:
+        raise pytest.UsageError("--backend-duration needs a positive, finite number of seconds")
+    try:
+        require_families(values.get("faults", ()))
+    except LookupError as error:
+        raise pytest.UsageError(f"--backend-faults: {error.args[0]}") from None
     if values.get("schedule"):
         values["schedule"] = _schedule(config.invocation_params.dir / values["schedule"])
     for name in values.get("suite", ()):
@@ -191,13 +208,12 @@ def unknown_variables(environ: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(sorted(name for name in environ if name.startswith(ENVIRONMENT) and name not in known))
 
 
-def _from_command_line(given: Mapping[str, Any]) -> dict[str, Any]:
+def _from_command_line(given: Mapping[Option, Any]) -> dict[str, Any]:
     values = {}
-    for option in OPTIONS:
-        value = given[option.name]
+    for option, value in given.items():
         if value is None:
             continue
-        where = f"--backend-{option.name}"
+        where = option.flag
         if option.kind == "list":
             value = ",".join(value)
         values[option.name] = tuple(value) if option.kind == "pairs" else _convert(option, value, where)

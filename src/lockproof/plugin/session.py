@@ -103,6 +103,10 @@ class Session:
             id=service.id,
             declared=Capabilities(service.declared),
             capabilities=service.effective,
+            target=service.info.target,
+            faults=tuple(self.settings.faults),
+            duration=self.settings.duration,
+            allow_destructive=self.settings.allow_destructive,
             timeout=self.settings.timeout,
             seed=self.settings.seed,
             clients=self.settings.clients,
@@ -137,7 +141,7 @@ class Session:
                 kept.append(item)
             elif gating.in_scope(item, self.settings):
                 kept.append(item)
-                self.entries[item.nodeid] = gating.entry(item, backend)
+                self.entries[item.nodeid] = gating.entry(item, backend, self.settings)
             else:
                 dropped.append(item)
         self.out_of_scope = len(dropped)

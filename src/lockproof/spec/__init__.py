@@ -2,10 +2,19 @@
 
 Test authors cite requirements with `@requirement("LOCK-EXCL-001")`, ask for more than those
 requirements need with `@needs("locking.fencing")`, and keep slow tests out of the default tier
-with `@tier("full")`.
+with `@tier("full")`. `@faults("net")` says what a test injects.
 """
 
-from lockproof.spec.marks import needs, requirement, tier
+from lockproof.spec.marks import faults, needs, requirement, tier
 from lockproof.spec.registry import Clause, Requirement, capabilities, requirements
 
-__all__ = ["Clause", "Requirement", "capabilities", "needs", "requirement", "requirements", "tier"]
+__all__ = [
+    "Clause",
+    "Requirement",
+    "capabilities",
+    "faults",
+    "needs",
+    "requirement",
+    "requirements",
+    "tier",
+]

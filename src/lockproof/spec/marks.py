@@ -1,4 +1,4 @@
-"""The three decorators that tie a test to the registry."""
+"""The decorators that tie a test to the registry and to the options of a run."""
 
 from __future__ import annotations
 
@@ -18,6 +18,13 @@ def requirement(*ids: str) -> pytest.MarkDecorator:
 def needs(*names: str) -> pytest.MarkDecorator:
     """Capabilities that a test needs beyond those of its requirements."""
     return pytest.mark.needs(*names)
+
+
+def faults(*families: str, destructive: bool = False) -> pytest.MarkDecorator:
+    """The families of faults that a test injects (`lockproof.chaos.nemesis.FAMILIES`), which
+    `--backend-faults` restricts. `destructive`: it hurts a service, and not only its own link or process;
+    on a real target that needs `--backend-allow-destructive`."""
+    return pytest.mark.faults(*families, destructive=destructive)
 
 
 def tier(name: Tier) -> pytest.MarkDecorator:
