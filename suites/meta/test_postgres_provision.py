@@ -23,7 +23,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from lockproof.provision import binaries, docker, postgres, supervisor
+from lockproof.provision import binaries, docker, supervised, supervisor
 from lockproof.provision.postgres import PostgresServer, ProvisionError, provide_postgres, started
 
 HOLDER = """
@@ -224,7 +224,7 @@ def cluster(**changes: Any) -> Iterator[supervisor.Cluster]:
         superuser="lockproof",
         password="secret",
         parent="/tmp",
-        run_as=postgres._unprivileged() if os.geteuid() == 0 else None,
+        run_as=supervised.unprivileged() if os.geteuid() == 0 else None,
         trees=[str(tree) for tree in found.trees],
         settings={"fsync": "off"},
     )
@@ -245,7 +245,7 @@ def test_taken_port_is_given_up_for_another(monkeypatch: pytest.MonkeyPatch) -> 
         ports = iter([rival.getsockname()[1], free])
         monkeypatch.setattr(supervisor, "free_port", lambda: next(ports))
         made.initialise()
-        assert made.start() == free
+        assert made.start()["port"] == free
 
 
 def test_server_that_cannot_start_says_why() -> None:

@@ -8,30 +8,20 @@ power cut.
 
 from __future__ import annotations
 
-import json
 import os
 import pwd
-import secrets
-import select
-import stat
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote, urlencode
 
-from lockproof.provision import binaries, docker, supervisor
+from lockproof.provision import binaries, docker
+from lockproof.provision.supervised import SUPERUSER, Supervised, Unusable, supervised
 
 if TYPE_CHECKING:
     import psycopg
 
-SUPERUSER = "lockproof"
-START_SECONDS = 90.0
 CONNECT_SECONDS = 5
 FAST = {
     "fsync": "off",
@@ -140,10 +130,6 @@ class PostgresServer:
 Source = Callable[[], AbstractContextManager[PostgresServer]]
 
 
-class Unusable(Exception):
-    """A source has no server to offer; the next one is asked. The text is a reason in a few words."""
-
-
 @contextmanager
 def provide_postgres(
     dsn: str | None = None, *, settings: Mapping[str, str] = FAST
@@ -212,37 +198,13 @@ def started(
     installation: binaries.Installation, settings: Mapping[str, str] = FAST
 ) -> Iterator[PostgresServer]:
     """A server of our own, run by a supervisor process. Raises `Unusable`."""
-    password = secrets.token_urlsafe(24)
-    run_as = _unprivileged() if os.geteuid() == 0 else None
-    order = supervisor.Order(
-        bindir=str(installation.bindir),
-        superuser=SUPERUSER,
-        password=password,
-        parent=str(_parent(open_to_others=run_as is not None)),
-        run_as=run_as,
-        trees=[str(tree) for tree in installation.trees],
-        settings=dict(settings),
-    )
-    # By path and isolated: a process that only waits imports neither our package nor the user's settings.
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-S", supervisor.__file__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        process.stdin.write(json.dumps(vars(order)).encode() + b"\n")
-        process.stdin.flush()
-        reply = _reply(process.stdout)
-        if "error" in reply:
-            raise Unusable(f"{installation.bindir}: {reply['error']}")
-        yield PostgresServer("127.0.0.1", reply["port"], SUPERUSER, password, "postgres", installation.source)
-    finally:
-        process.stdin.close()
-        process.wait()
-        process.stdout.close()
+    with supervised(installation, settings) as running:
+        yield own_server(installation, running, running.port)
+
+
+def own_server(installation: binaries.Installation, running: Supervised, port: int) -> PostgresServer:
+    """The server of a supervisor that listens on `port`."""
+    return PostgresServer("127.0.0.1", port, SUPERUSER, running.password, "postgres", installation.source)
 
 
 def _own(installation: binaries.Installation, settings: Mapping[str, str]) -> Source:
@@ -263,44 +225,6 @@ def _first(sources: Sequence[Source]) -> Iterator[PostgresServer]:
                 yield replace(server, notes=tuple(notes))
                 return
     raise ProvisionError(f"no Postgres for this run ({'; '.join(notes)}): {INSTALL}")
-
-
-def _reply(stdout: Any) -> dict[str, Any]:
-    """The supervisor's one line; it ends early when the supervisor does."""
-    deadline = time.monotonic() + START_SECONDS
-    line = b""
-    while not line.endswith(b"\n"):
-        readable, _, _ = select.select([stdout], [], [], max(0.0, deadline - time.monotonic()))
-        chunk = os.read(stdout.fileno(), 4096) if readable else b""
-        if not chunk:
-            return {"error": "it did not start in time" if not readable else "its supervisor died"}
-        line += chunk
-    reply: dict[str, Any] = json.loads(line)
-    return reply
-
-
-def _unprivileged() -> tuple[int, int]:
-    """Whom a server runs as when we are root: PostgreSQL refuses root, and no account is made for it."""
-    for name in ("nobody", "daemon"):
-        try:
-            entry = pwd.getpwnam(name)
-        except KeyError:
-            continue
-        return entry.pw_uid, entry.pw_gid
-    raise Unusable("root cannot run PostgreSQL, and there is no user nobody to run it as")
-
-
-def _parent(*, open_to_others: bool) -> Path:
-    """A directory for the data; with `open_to_others` one that another user can pass through."""
-    candidates = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]
-    for path in candidates:
-        if not open_to_others or all(_passable(one) for one in (path.resolve(), *path.resolve().parents)):
-            return path
-    return candidates[0]
-
-
-def _passable(path: Path) -> bool:
-    return path.is_dir() and bool(path.stat().st_mode & stat.S_IXOTH)
 
 
 def _reason(error: BaseException) -> str:

@@ -1,13 +1,14 @@
-"""The parent process of a Postgres server: makes it, waits, and takes everything away again.
+"""The parent process of Postgres servers: makes them, stops them as it is told to, and leaves nothing behind.
 
-Runs as a program of its own (`python -I -S supervisor.py`, standard library only), so that the server never
-outlives the run that asked for it: it stops when its standard input ends, which happens however the asking
-process dies. If the supervisor itself is killed, the kernel stops the server (`PR_SET_PDEATHSIG`) and the
+Runs as a program of its own (`python -I -S supervisor.py`, standard library only), so that no server
+outlives the run that asked for it: all stop when its standard input ends, which happens however the asking
+process dies. If the supervisor itself is killed, the kernel stops the servers (`PR_SET_PDEATHSIG`) and the
 next run removes the directory.
 
-Standard input: one JSON line with the fields of `Order`, then nothing until the end. Standard output: one
-JSON line, `{"port": …, "pid": …}` once the server accepts connections, or `{"error": "…"}`. Nothing secret is
-in an argument, an environment variable or a log.
+Standard input: one JSON line with the fields of `Order`, then nothing, or one JSON line for each thing to do
+(`Site.obey`), until the end. Standard output: one JSON line for each of them, the first
+`{"port": …, "pid": …}` once the server accepts connections; `{"error": "…"}` for what could not be done.
+Nothing secret is in an argument, an environment variable or a log.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ PORTS = 5
 """How many ports to try: a free one may be taken between our look and the server's bind."""
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
+READY = ("ready", "standby")
+HARDER = (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)
+"""What stops a server fast, immediately (it recovers at its next start), and by force."""
 PR_SET_PDEATHSIG = 1
 
 
@@ -69,20 +73,23 @@ def main() -> int:
     order = Order(**{**document, "run_as": document["run_as"] and tuple(document["run_as"])})
     sweep(Path(order.parent))
     home, lock = claim(Path(order.parent))
-    cluster = Cluster(order, home)
+    site = Site(Cluster(order, home))
     try:
-        cluster.initialise()
-        port = cluster.start()
-        print(json.dumps({"port": port, "pid": cluster.server.pid}), flush=True)
-        watch(asker, cluster.server)
+        site.first.initialise()
+        answer(site.first.start())
+        serve(asker, site)
     except Refused as refusal:
-        print(json.dumps({"error": str(refusal)}), flush=True)
+        answer({"error": str(refusal)})
         return 1
     finally:
-        cluster.stop()
+        site.stop()
         shutil.rmtree(home, ignore_errors=True)
         lock.close()
     return 0
+
+
+def answer(document: dict[str, Any]) -> None:
+    print(json.dumps(document), flush=True)
 
 
 def claim(parent: Path) -> tuple[Path, TextIO]:
@@ -109,26 +116,78 @@ def sweep(parent: Path) -> None:
             continue
 
 
-def watch(asker: int, server: subprocess.Popen[bytes]) -> None:
-    """Returns when the asking process is done or dead, or the server is.
+def serve(asker: int, site: Site) -> None:
+    """Obeys until the asking process is done or dead, or a server is that should run.
 
     A forked child of the asker may hold the pipe open, hence the look at our parent.
     """
-    while server.poll() is None and os.getppid() == asker:
+    read = b""
+    while site.runs() and os.getppid() == asker:
         readable, _, _ = select.select([sys.stdin], [], [], 0.5)
-        if readable and not os.read(sys.stdin.fileno(), 4096):
+        if not readable:
+            continue
+        chunk = os.read(sys.stdin.fileno(), 4096)
+        if not chunk:
             return
+        *lines, read = (read + chunk).split(b"\n")
+        for line in lines:
+            try:
+                answer(site.obey(**json.loads(line)))
+            except Refused as refusal:
+                answer({"error": str(refusal)})
+
+
+class Site:
+    """The servers of one supervisor by the name of their data directory: the `first`, and its standbys."""
+
+    def __init__(self, first: Cluster) -> None:
+        self.first = first
+        self.clusters = {first.name: first}
+
+    def obey(self, do: str, node: str, **how: Any) -> dict[str, Any]:
+        """Does one thing to the server `node`.
+
+        `stop` (`signal`: its number) ends the server at once or as that signal does; `start` starts it again
+        on the same data and port; `standby` makes `node`, a standby that streams from the server `of`;
+        `remove` stops it and deletes its data. Raises `Refused`.
+        """
+        if do == "standby":
+            standby = Cluster(self.first.order, self.first.home, node)
+            standby.bindir = self.first.bindir
+            standby.clone(self.clusters[how["of"]])
+            self.clusters[node] = standby
+            return standby.start()
+        cluster = self.clusters[node]
+        if do == "start":
+            return cluster.start()
+        if do == "stop":
+            cluster.stop(signal.Signals(how["signal"]))
+        if do == "remove":
+            cluster.stop(signal.SIGQUIT)
+            shutil.rmtree(cluster.data, ignore_errors=True)
+            del self.clusters[node]
+        return {}
+
+    def runs(self) -> bool:
+        """Whether no server has ended by itself."""
+        return all(one.server is None or one.server.poll() is None for one in self.clusters.values())
+
+    def stop(self) -> None:
+        for cluster in reversed(self.clusters.values()):
+            cluster.stop()
 
 
 class Cluster:
-    """One data directory under `home` and its server."""
+    """The data directory `name` under `home` and its server; `server` is None while none should run."""
 
-    def __init__(self, order: Order, home: Path) -> None:
+    def __init__(self, order: Order, home: Path, name: str = "data") -> None:
         self.order = order
         self.home = home
+        self.name = name
         self.bindir = Path(order.bindir)
-        self.data = home / "data"
-        self.log = home / "log"
+        self.data = home / name
+        self.log = home / f"{name}.log"
+        self.port = 0
         self.server: Any = None
 
     def initialise(self) -> None:
@@ -137,28 +196,65 @@ class Cluster:
         if not self.runs("postgres", "--version"):
             self.copy()
         secret = self.owned(self.home / "password", self.order.password)
+        self.make(
+            *("initdb", "-D", self.data, "-U", self.order.superuser, "--pwfile", secret),
+            *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"),
+        )
+        secret.unlink()
+
+    def clone(self, source: Cluster) -> None:
+        """A base backup of a running server, made to stream from it under the name of this one.
+
+        Where it streams from stands in a file and not on the command line, so that it can be changed.
+        """
+        login = f"127.0.0.1:*:*:{self.order.superuser}:{self.order.password}"
+        passfile = self.owned(self.home / f"{self.name}.pgpass", login)
+        where = {"host": "127.0.0.1", "port": source.port, "user": self.order.superuser, "passfile": passfile}
+        conninfo = " ".join(f"{key}={value}" for key, value in where.items())
+        self.make(
+            *("pg_basebackup", "-D", self.data, "-d", conninfo),
+            *("--no-password", "--no-sync", "--no-manifest", "--checkpoint=fast", "--wal-method=stream"),
+        )
+        self.owned(self.data / "standby.signal")
+        with open(self.data / "postgresql.auto.conf", "a") as settings:
+            settings.write(f"primary_conninfo = '{conninfo} application_name={self.name}'\n")
+            settings.write("synchronous_standby_names = ''\n")  # it waits for nobody once it is promoted
+
+    def make(self, program: str, *arguments: str | Path) -> None:
+        """Runs a program that fills the data directory, as the user that the server runs as."""
+        if not (self.bindir / program).exists():
+            raise Refused(f"{program} is not in {self.order.bindir}")
         self.owned(self.log)
         self.data.mkdir(0o700)
         self.give(self.data)
         done = subprocess.run(
-            [
-                *(self.bindir / "initdb", "-D", self.data, "-U", self.order.superuser, "--pwfile", secret),
-                *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"),
-            ],
+            [self.bindir / program, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=self.home,
             **self.identity(signal.SIGKILL),
         )
-        secret.unlink()
         if done.returncode:
-            raise Refused(f"initdb failed: {last_line(done.stdout.decode(errors='replace'))}")
+            raise Refused(f"{program} failed: {last_line(done.stdout.decode(errors='replace'))}")
 
-    def start(self) -> int:
-        """Starts the server on a free port of 127.0.0.1 and returns the port once it accepts connections."""
-        for _ in range(PORTS):
-            port = free_port()
+    def start(self) -> dict[str, Any]:
+        """Starts the server on 127.0.0.1, on a free port or on the one that it had; `port` and `pid`, once it
+        accepts connections."""
+        if self.server is not None:
+            raise Refused(f"the server {self.name} runs already")
+        for port in (self.port,) if self.port else (free_port() for _ in range(PORTS)):
+            if self.started(port):
+                self.port = port
+                return {"port": port, "pid": self.server.pid}
+            if "could not bind" not in self.said():
+                break
+        raise Refused(f"the server did not start: {last_line(self.said())}")
+
+    def started(self, port: int) -> bool:
+        """Whether a server came up. After a kill, what is left of the old one must go first."""
+        deadline = time.monotonic() + START_SECONDS
+        while True:
             settings = {
                 **self.order.settings,
                 "listen_addresses": "127.0.0.1",
@@ -179,37 +275,42 @@ class Cluster:
                     **self.identity(signal.SIGQUIT),
                 )
             if self.ready():
-                return port
-            if "could not bind" not in self.log.read_text(errors="replace"):
-                break
-        raise Refused(f"the server did not start: {last_line(self.log.read_text(errors='replace'))}")
+                return True
+            if "still in use" not in self.said() or time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+
+    def said(self) -> str:
+        """The log of the last start."""
+        return self.log.read_text(errors="replace")
 
     def ready(self) -> bool:
-        """Waits until the server says "ready" in its pid file, as pg_ctl does; False when it ended."""
+        """Waits until the server itself says "ready", or "standby", in its pid file, as pg_ctl does; False
+        when it ended."""
         deadline = time.monotonic() + START_SECONDS
         while self.server.poll() is None and time.monotonic() < deadline:
             try:
                 lines = (self.data / "postmaster.pid").read_text().splitlines()
             except FileNotFoundError:
                 lines = []
-            if len(lines) > 7 and lines[7].strip() == "ready":
+            mine = lines[:1] == [str(self.server.pid)]  # and not what a killed one has left
+            if mine and len(lines) > 7 and lines[7].strip() in READY:
                 return True
             time.sleep(0.01)
         self.stop()
         return False
 
-    def stop(self) -> None:
-        """Fast shutdown, then immediate, then by force."""
-        if self.server is None:
-            return
-        for how in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
-            if self.server.poll() is not None:
-                return
+    def stop(self, first: signal.Signals = signal.SIGINT) -> None:
+        """Fast shutdown, then immediate, then by force; or from `first` on."""
+        for how in HARDER[HARDER.index(first) :]:
+            if self.server is None or self.server.poll() is not None:
+                break
             self.server.send_signal(how)
             try:
                 self.server.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 continue
+        self.server = None
 
     def runs(self, name: str, *arguments: str) -> bool:
         """Whether the user that the server runs as may execute a program of the installation."""
