@@ -75,7 +75,6 @@ class KeyedLocks(InsertingLocks):
             self._insert(key, info)
         except Unavailable as error:
             raise StateLocked(holder=self.holder(key)) from error
-        self._granted.add((key, info.ID))
         return info.ID
 
 
@@ -95,7 +94,6 @@ class LookingLocks(InsertingLocks):
             self._insert(key, info)
         elif holder.ID != info.ID:
             raise StateLocked(holder=holder)
-        self._granted.add((key, info.ID))
         return info.ID
 
 
@@ -127,11 +125,10 @@ class SeedingLocks(InsertingLocks):
         holder = self.holder(key)
         if holder is None or holder.ID != info.ID:
             raise StateLocked(holder=holder)
-        self._granted.add((key, info.ID))
         return info.ID
 
 
-@register.breaks("DBX-LOCK-009", "DBX-COST-004", "LOCK-REL-002")
+@register.breaks("DBX-LOCK-009", "DBX-COST-004", "LOCK-REL-002", "DBX-LOCK-003")
 class SeedsBlindly(DeltaBroken):
     """INSERT … WHERE NOT EXISTS, but who made the table seeds it with its own lock, unconditionally."""
 
@@ -158,7 +155,6 @@ class OptimisticLocks(DeltaLocks):
                 holder = self.holder(key)
                 if holder is not None and holder.ID != info.ID:
                     raise StateLocked(holder=holder)
-        self._granted.add((key, info.ID))
         return info.ID
 
 
@@ -171,7 +167,7 @@ class TakesAConflictForSuccess(DeltaBroken):
 
 class UnreadLocks(DeltaLocks):
     def acquire(self, key: str, info: LockInfo) -> str:
-        if self._holders(key) is None:
+        if not self._rows(key):
             self._seed(key)
         statement = (
             f"UPDATE {self._table} SET lock_id = :id, info = :info WHERE lock_key = :k AND lock_id IS NULL"
@@ -179,7 +175,6 @@ class UnreadLocks(DeltaLocks):
         values = {"k": key, "id": info.ID, "info": json.dumps(asdict(info))}
         if not self._write("lock.acquire", statement, values).number("num_affected_rows"):
             raise StateLocked(holder=self.holder(key))
-        self._granted.add((key, info.ID))
         return info.ID
 
 
@@ -192,7 +187,8 @@ class RefusesItselfOnDelta(DeltaBroken):
 
 class ReleasingLocks(DeltaLocks):
     def release(self, key: str, lock_id: str) -> None:
-        self._write("lock.release", self._free().partition(" AND lock_id")[0], {"k": key, "id": lock_id})
+        values = {"k": key, "trace": None}
+        self._write("lock.release", self._free().partition(" AND lock_id")[0], values)
 
 
 @register.breaks("LOCK-REL-003", "LOCK-REL-002")
@@ -249,11 +245,16 @@ class CreatesTheDeltaTableWithoutCare(DeltaBroken):
 
 class SchemalessLocks(DeltaLocks):
     def _run(
-        self, step: str, statement: str, values: Mapping[str, str] | None = None, *, read_only: bool = False
+        self,
+        step: str,
+        statement: str,
+        values: Mapping[str, str | None] | None = None,
+        *,
+        read_only: bool = False,
     ) -> Rows:
         values = dict(values or {})
-        if "k" in values:
-            top, volumes, catalog, _, rest = values["k"].split("/", 4)
+        if values.get("k"):
+            top, volumes, catalog, _, rest = str(values["k"]).split("/", 4)
             values["k"] = "/".join((top, volumes, catalog, rest))
         return super()._run(step, statement, values, read_only=read_only)
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping
+import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import NamedTuple
 
@@ -37,6 +38,7 @@ ROUNDS = 10
 """How often a statement may lose a race without a holder to show for it before we give up."""
 FIRST_WAIT = 0.2
 LONGEST_WAIT = 3.0
+_FIRST = json.JSONDecoder()
 
 
 class DeltaLocks:
@@ -63,7 +65,6 @@ class DeltaLocks:
         self.checkpoint = checkpoint
         self._schema = f"{_quoted(catalog)}.{_quoted(schema)}"
         self._table = f"{self._schema}.{_quoted(table)}"
-        self._granted: set[tuple[str, str]] = set()
 
     def acquire(self, key: str, info: LockInfo) -> str:
         """See `LockStore.acquire`. A conflict is a lost race, never a failure of its own."""
@@ -74,17 +75,17 @@ class DeltaLocks:
             claim = self._claim(key, info)
             uncertain = uncertain or claim.resent or claim.won
             try:
-                holders = self._holders(key)
+                rows = self._rows(key)
             except BackendError as failure:
                 failure.definite = False  # the claim may have won
                 raise
-            if holders is None:
+            if not rows:
                 self._seed(key)
                 continue
+            holders = _holders(rows)
             others = [holder for holder in holders if holder.ID != info.ID]
             ours = len(others) < len(holders)
             if ours and not others:
-                self._granted.add((key, info.ID))
                 return info.ID
             if others:
                 if ours:
@@ -101,17 +102,17 @@ class DeltaLocks:
         raise StateLocked(holder=None)
 
     def release(self, key: str, lock_id: str) -> None:
-        """See `LockStore.release`. A release that ran twice, because its reply was lost, finds the lock free:
-        that is success for an id that this store granted."""
-        done = self._write("lock.release", self._free(), {"k": key, "id": lock_id})
+        """See `LockStore.release`. A release that ran twice, because its reply was lost or somebody on the
+        way delivered it again, finds its own trace in the row: that is success, whoever holds it now."""
+        trace = json.dumps({"released": str(uuid.uuid4())})
+        done = self._write("lock.release", self._free(), {"k": key, "id": lock_id, "trace": f"\n{trace}"})
         if done.number("num_affected_rows"):
-            self._granted.discard((key, lock_id))
             return
-        holders = [holder for holder in self._holders(key) or [] if holder.ID != lock_id]
+        rows = self._rows(key)
+        if any((info or "").endswith(trace) for _, info in rows):
+            return
+        holders = [holder for holder in _holders(rows) if holder.ID != lock_id]
         if done.resent:
-            if not holders and (key, lock_id) in self._granted:
-                self._granted.discard((key, lock_id))
-                return
             now = f"is now held under ID {holders[0].ID}" if holders else "is free now"
             raise Unavailable(
                 f"the reply to the release of lock {lock_id} was lost; the lock {now}", definite=False
@@ -120,7 +121,7 @@ class DeltaLocks:
 
     def holder(self, key: str) -> LockInfo | None:
         """See `LockStore.holder`."""
-        holders = self._holders(key)
+        holders = _holders(self._rows(key))
         return holders[0] if holders else None
 
     def prepare(self) -> None:
@@ -164,9 +165,11 @@ class DeltaLocks:
     # --- statements ---
 
     def _claim(self, key: str, info: LockInfo) -> _Claim:
-        """Sends the claim; whether it holds the lock, only the rows can tell."""
+        """Sends the claim; whether it holds the lock, only the rows can tell. It keeps the trace of the last
+        release behind the new info."""
         statement = (
-            f"UPDATE {self._table} SET lock_id = :id, info = :info, changed_at = current_timestamp() "
+            f"UPDATE {self._table} SET lock_id = :id, info = concat(:info, coalesce(info, '')), "
+            "changed_at = current_timestamp() "
             "WHERE lock_key = :k AND lock_id IS NULL AND NOT EXISTS "
             f"(SELECT 1 FROM {self._table} x WHERE x.lock_key = :k AND x.lock_id IS NOT NULL)"
         )
@@ -175,6 +178,11 @@ class DeltaLocks:
             done = self._attempt("lock.acquire", statement, values)
         except _Lost as lost:
             return _Claim(won=False, resent=lost.resent)
+        except Unavailable as error:
+            if error.definite:
+                raise
+            text = f"{error}; should the lock be taken after all, it is held under ID {info.ID}"
+            raise Unavailable(text, definite=False) from error
         return _Claim(won=done.number("num_affected_rows") > 0, resent=done.resent)
 
     def _seed(self, key: str) -> None:
@@ -192,29 +200,24 @@ class DeltaLocks:
     def _withdraw(self, key: str, lock_id: str) -> None:
         """Gives back what another holds, too; if that fails, nobody knows what was left."""
         try:
-            self._write("lock.withdraw", self._free(), {"k": key, "id": lock_id})
+            self._write("lock.withdraw", self._free(), {"k": key, "id": lock_id, "trace": None})
         except BackendError as error:
             error.definite = False
             raise
 
     def _free(self) -> str:
         return (
-            f"UPDATE {self._table} SET lock_id = NULL, info = NULL, changed_at = current_timestamp() "
+            f"UPDATE {self._table} SET lock_id = NULL, info = :trace, changed_at = current_timestamp() "
             "WHERE lock_key = :k AND lock_id = :id"
         )
 
-    def _holders(self, key: str) -> list[LockInfo] | None:
-        """Who holds the key, each once; None when it has no row at all."""
+    def _rows(self, key: str) -> list[tuple[str | None, str | None]]:
+        """Lock id and info of every row of the key."""
         statement = f"SELECT lock_id, info FROM {self._table} WHERE lock_key = :k"
         rows = self._attempt("lock.read", statement, {"k": key}, read_only=True)
-        if not rows.cells:
-            return None
-        found = {
-            str(cells[0]): holder_of(str(cells[0]), cells[1]) for cells in rows.cells if cells[0] is not None
-        }
-        return list(found.values())
+        return [(cells[0], cells[1]) for cells in rows.cells]
 
-    def _write(self, step: str, statement: str, values: Mapping[str, str]) -> Rows:
+    def _write(self, step: str, statement: str, values: Mapping[str, str | None]) -> Rows:
         """A write that has to go through, whatever else is written to the table."""
         resent = False
         for turn in range(ROUNDS):
@@ -228,7 +231,7 @@ class DeltaLocks:
         raise Unavailable(f"the lock table {self.name} is written by so many that no statement got through")
 
     def _attempt(
-        self, step: str, statement: str, values: Mapping[str, str], *, read_only: bool = False
+        self, step: str, statement: str, values: Mapping[str, str | None], *, read_only: bool = False
     ) -> Rows:
         """Once; and once more when the table had to be created first."""
         try:
@@ -238,7 +241,12 @@ class DeltaLocks:
         return self._run(step, statement, values, read_only=read_only)
 
     def _run(
-        self, step: str, statement: str, values: Mapping[str, str] | None = None, *, read_only: bool = False
+        self,
+        step: str,
+        statement: str,
+        values: Mapping[str, str | None] | None = None,
+        *,
+        read_only: bool = False,
     ) -> Rows:
         self.checkpoint(step)
         try:
@@ -285,11 +293,18 @@ class _Lost(Exception):
 
 
 def holder_of(lock_id: str, info: str | None) -> LockInfo:
+    """The row's id counts; `info` is what its holder wrote, and behind it the trace of a release."""
     try:
-        known = LockInfo.from_json(info or "{}")
+        known = LockInfo.from_json(_FIRST.raw_decode((info or "{}").lstrip())[0])
     except ValueError:
         known = LockInfo()
     return LockInfo(**{**asdict(known), "ID": lock_id})
+
+
+def _holders(rows: Sequence[tuple[str | None, str | None]]) -> list[LockInfo]:
+    """Who holds, each once."""
+    found = {lock_id: holder_of(lock_id, info) for lock_id, info in rows if lock_id is not None}
+    return list(found.values())
 
 
 def _quoted(name: str) -> str:
