@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import secrets
 import shutil
 import signal
@@ -13,6 +14,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 import click
@@ -30,6 +32,7 @@ from tofu_databricks.layout import check_addressable
 MISTAKE = 4
 """Exit code of a wrong setting or argument. Not 2: that is terraform's "there are changes"."""
 FAILED = 1
+OPEN_FILES = 1 << 16
 SECRET_VARIABLE = "TOFU_DATABRICKS_GATEWAY_SECRET"
 NEVER_ARGUMENTS = ("token", "client_secret")
 """Secrets come from the environment or a file: other users can read a command line."""
@@ -70,6 +73,13 @@ def cli() -> None:
 @click.option("--tls-key", type=click.Path(path_type=Path), help="PEM key of the certificate.")
 @click.option("--max-state-mb", default=1024, show_default=True, type=click.IntRange(1))
 @click.option("--no-forced-unlock", is_flag=True, help="Refuse an UNLOCK that names no lock ID.")
+@click.option(
+    "--client-timeout",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Seconds after which a client that stalls in its request or reply is given up.",
+)
 def serve(
     address: str,
     port: int,
@@ -80,9 +90,14 @@ def serve(
     tls_key: Path | None,
     max_state_mb: int,
     no_forced_unlock: bool,
+    client_timeout: float,
     **given: Any,
 ) -> None:
-    """Serve the HTTP backend protocol until interrupted, one address per workspace."""
+    """Serve the HTTP backend protocol until interrupted, one address per workspace.
+
+    SIGINT and SIGTERM end it in order: it takes no more connections, completes and answers the requests
+    in flight, and exits with 0. A second one ends it at once.
+    """
     secret = read_secret(secret_file)
     if loopback_only and not is_loopback(address):
         raise ConfigError(f"--loopback-only and --bind {address} exclude each other")
@@ -96,16 +111,34 @@ def serve(
     if bool(tls_cert) != bool(tls_key):
         raise ConfigError("--tls-cert and --tls-key come together")
     with Backend(load(given)) as backend:
-        limits = Limits(state_bytes=max_state_mb << 20, forced_unlock=not no_forced_unlock)
+        limits = Limits(
+            state_bytes=max_state_mb << 20, forced_unlock=not no_forced_unlock, patience=client_timeout
+        )
         app = GatewayApp(backend, Access(None if loopback_only else secret, username), limits)
         gateway = Gateway(app, address, port, tls_cert=tls_cert, tls_key=tls_key)
         logging.getLogger("tofu_databricks").setLevel(logging.INFO)
         if not is_loopback(address) and not tls_cert:
             logging.getLogger("tofu_databricks").warning("the secret and the states travel unencrypted")
-        for number in (signal.SIGINT, signal.SIGTERM):  # the server ends by itself, and so do we
-            signal.signal(number, lambda *_: gateway.request_stop())
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            for second in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(second, signal.SIG_DFL)
+            gateway.request_stop()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, stop)
+        raise_file_limit()
         click.echo(f"serving {gateway.state_url('default')} (other workspaces: /state/NAME)")
         gateway.run()
+
+
+def raise_file_limit() -> None:
+    """Allows as many connections as the system does, as Go programs do at their start: the usual limit of
+    1024 would let idle clients use up what the backend's own connections need."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if wanted > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @cli.command("exec", context_settings={"allow_interspersed_args": False})

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import hashlib
-import hmac
-import io
 import logging
+import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from tofu_databricks.errors import BackendError, LockMismatch, LockNotHeld, StaleWrite, StateLocked
 from tofu_databricks.gateway import replies
 from tofu_databricks.gateway.access import Access
+from tofu_databricks.gateway.body import body_of
 from tofu_databricks.gateway.memory import ANY_ID, Memory
 from tofu_databricks.gateway.replies import Refusal
 from tofu_databricks.layout import check_addressable
@@ -33,6 +30,10 @@ T = TypeVar("T")
 METHODS = ("GET", "POST", "DELETE", "LOCK", "UNLOCK")
 PREFIX = b"/state/"
 LOCK_INFO_BYTES = 64 << 10
+SHOWN = 200
+"""Characters of a path or reason that the log shows: the client chooses its length."""
+ABSOLUTE = re.compile(rb"^https?://[^/]+", re.IGNORECASE)
+MALFORMED_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 INTERNAL = "internal error of the gateway; its log has the details"
 log = logging.getLogger("tofu_databricks.gateway")
 audit = logging.getLogger("tofu_databricks.gateway.audit")
@@ -59,11 +60,13 @@ class Backend(Protocol):
 class Limits:
     """`state_bytes`: the largest state taken, 413 beyond. `forced_unlock`: whether an UNLOCK without a
     body releases whatever is held (terraform's `force-unlock` up to 1.11 sends no id). `threads`: how
-    many calls to the backend run at once."""
+    many calls to the backend run at once. `patience`: seconds that a client has for the head of a request,
+    for its body (and one more for each KiB of it), and for taking some of its reply."""
 
     state_bytes: int = 1 << 30
     forced_unlock: bool = True
     threads: int = 64
+    patience: float = 60.0
 
 
 class GatewayApp:
@@ -87,10 +90,12 @@ class GatewayApp:
             raise RuntimeError(f"the gateway serves http, not {scope['type']}")
         request = Request(scope, receive)
         start = time.perf_counter()
-        what = f"{request.method} {scope['raw_path'].partition(b'?')[0].decode('ascii', 'replace')}"
+        what = f"{request.method} {path_of(request).decode('ascii', 'replace')}"[:SHOWN]
         reason = ""
         try:
             response = await self.respond(request)
+            if await request.is_disconnected():
+                reason = "done, but the client left before it was told"
         except Refusal as refusal:
             response, reason = replies.line(refusal.status, str(refusal), refusal.headers), str(refusal)
         except BackendError as error:
@@ -103,7 +108,7 @@ class GatewayApp:
             response, reason = replies.line(500, INTERNAL), INTERNAL
         spent = 1000 * (time.perf_counter() - start)
         level = logging.WARNING if reason and response.status_code != 423 else logging.INFO
-        log.log(level, "%s %d %.1f ms %s", what, response.status_code, spent, reason)
+        log.log(level, "%s %d %.1f ms %s", what, response.status_code, spent, reason[:SHOWN])
         await response(scope, receive, send)
 
     def close(self) -> None:
@@ -112,10 +117,13 @@ class GatewayApp:
 
     async def respond(self, request: Request) -> Response:
         """The reply. Raises `Refusal` or `BackendError`."""
-        path: bytes = request.scope["raw_path"].partition(b"?")[0]
+        path = path_of(request)
         if path == b"/healthz" and request.method == "GET":
             return replies.line(200, "ok")
         self.access.check(request.headers)
+        if "content-length" in request.headers and "transfer-encoding" in request.headers:
+            # Where such a body ends is a matter of opinion: RFC 9112, section 6.1.
+            raise Refusal(400, "both Content-Length and Transfer-Encoding", {"Connection": "close"})
         workspace = workspace_of(path)
         if request.method not in METHODS:
             raise Refusal(
@@ -143,7 +151,7 @@ class GatewayApp:
         succeeds as long as the state still is that content.
         """
         lock_id = lock_id_of(request)
-        data, md5 = await body_of(request, self.limits.state_bytes)
+        data, md5 = await body_of(request, self.limits.state_bytes, self.limits.patience)
 
         def put() -> None:
             if lock_id is None:
@@ -186,7 +194,7 @@ class GatewayApp:
 
         The id that already holds the lock succeeds again: a client repeats a lock whose reply was lost.
         """
-        info = lock_info_of((await body_of(request, LOCK_INFO_BYTES))[0])
+        info = lock_info_of((await body_of(request, LOCK_INFO_BYTES, self.limits.patience))[0])
 
         def lock() -> None:
             try:
@@ -218,7 +226,7 @@ class GatewayApp:
         `force-unlock` of terraform up to 1.11, releases whatever is held, is audited, and can be
         switched off.
         """
-        body = (await body_of(request, LOCK_INFO_BYTES))[0]
+        body = (await body_of(request, LOCK_INFO_BYTES, self.limits.patience))[0]
         if not body:
             async with self.order(workspace):
                 await self.call(lambda: self.unlock_any(request, workspace, client))
@@ -278,6 +286,15 @@ class GatewayApp:
         return self.orders.setdefault(key, asyncio.Lock())
 
 
+def path_of(request: Request) -> bytes:
+    """The raw path of the address, also of one in absolute form, which every server must take.
+
+    Source: RFC 9112, section 3.2.2.
+    """
+    target: bytes = request.scope["raw_path"]
+    return ABSOLUTE.sub(b"", target.partition(b"?")[0], count=1)
+
+
 def workspace_of(path: bytes) -> str:
     """The workspace that a raw request path names.
 
@@ -287,6 +304,8 @@ def workspace_of(path: bytes) -> str:
     name = path.removeprefix(PREFIX)
     if not path.startswith(PREFIX) or not name:
         raise Refusal(400, "no such address: the state of a workspace is at /state/WORKSPACE")
+    if MALFORMED_ESCAPE.search(name):
+        raise Refusal(400, "the address has a percent sign that escapes nothing")
     try:
         workspace = unquote_to_bytes(name).decode()
     except UnicodeDecodeError:
@@ -301,41 +320,6 @@ def lock_id_of(request: Request) -> str | None:
     if len(given) > 1:
         raise Refusal(400, "the address has more than one ID")
     return next(iter(given), None) or None
-
-
-async def body_of(request: Request, limit: int) -> tuple[bytes, bytes]:
-    """The body and its MD5, verified where the client sent one. Raises `Refusal`.
-
-    Collected in a buffer that hands its bytes over without a copy.
-    """
-    too_large = Refusal(413, f"the request is larger than the {limit} bytes that this gateway takes")
-    if int(request.headers.get("content-length", "0")) > limit:
-        raise too_large
-    expected = expected_md5(request.headers.get("content-md5"))
-    buffer, digest = io.BytesIO(), hashlib.md5(usedforsecurity=False)
-    async for chunk in request.stream():
-        if buffer.tell() + len(chunk) > limit:
-            raise too_large
-        buffer.write(chunk)
-        digest.update(chunk)
-    if expected is not None and not hmac.compare_digest(expected, digest.digest()):
-        raise Refusal(
-            400, "the body does not have the digest that Content-MD5 gives: it was damaged on the way"
-        )
-    return buffer.getvalue(), digest.digest()
-
-
-def expected_md5(header: str | None) -> bytes | None:
-    """The digest that a Content-MD5 header gives. Raises `Refusal` when it gives none."""
-    if header is None:
-        return None
-    try:
-        digest = base64.b64decode(header, validate=True)
-    except (binascii.Error, ValueError):
-        digest = b""
-    if len(digest) != hashlib.md5(usedforsecurity=False).digest_size:
-        raise Refusal(400, "Content-MD5 is not the base64 of an MD5 digest")
-    return digest
 
 
 def lock_info_of(body: bytes) -> LockInfo:

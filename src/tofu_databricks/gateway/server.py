@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 from urllib.parse import quote
 
 import uvicorn
 
 from tofu_databricks.errors import ConfigError
 from tofu_databricks.gateway.app import GatewayApp
+from tofu_databricks.gateway.connection import HEAD_BYTES, Connection
 
 IDLE_SECONDS = 120
 """Longer than the 90 s for which Go's HTTP client keeps an idle connection: the client closes first,
 so that none of its requests meets a connection that is just being closed."""
+DRAIN_SECONDS = 180
+"""How long a stopping server waits for the requests in flight: longer than a backend tries to complete a
+call (120 s)."""
 
 
 class Gateway:
     """A `GatewayApp` on a socket, from construction on; `url` is its address.
 
-    As a context manager it serves in a thread; `run` serves in the calling thread until SIGINT or
-    SIGTERM. Both end with the requests in flight completed. Raises `ConfigError` when the address
+    As a context manager it serves in a thread; `run` serves in the calling thread until `request_stop`.
+    Both end with the requests in flight completed. Raises `ConfigError` when the address
     cannot be bound.
     """
 
@@ -50,7 +58,11 @@ class Gateway:
             log_config=None,
             server_header=False,
             proxy_headers=False,
+            http=cast("type[asyncio.Protocol]", partial(Connection, patience=app.limits.patience)),
+            ws="none",
+            h11_max_incomplete_event_size=HEAD_BYTES,
             timeout_keep_alive=IDLE_SECONDS,
+            timeout_graceful_shutdown=DRAIN_SECONDS,
             ssl_certfile=tls_cert,
             ssl_keyfile=tls_key,
         )
@@ -105,7 +117,7 @@ class Gateway:
 
 
 class _Server(uvicorn.Server):
-    """Says when it is ready."""
+    """Says when it is ready, and leaves signals to the program."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -116,6 +128,10 @@ class _Server(uvicorn.Server):
             await super().startup(sockets)
         finally:
             self.ready.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 def bind(host: str, port: int) -> socket.socket:
