@@ -17,6 +17,8 @@ COMMIT = re.compile(r"[0-9a-f]{40}|v\d+\.\d+\.\d+")
 LINES = re.compile(r"\d+(-\d+)?")
 SOURCES = {"opentofu", "rfc", "databricks-sdk-py", "databricks-docs", "rfc9110"}
 """Texts that may demand something. Research is none of them: it only says where to look."""
+ISSUE = re.compile(r"[\w-]+/[\w-]+#\d+")
+"""What a bug report demands is that it does not happen again."""
 
 EVERY = [pytest.param(entry, id=name) for name, entry in requirements().items()]
 
@@ -43,8 +45,10 @@ def test_requirement_names_the_clause_it_comes_from(entry: Requirement) -> None:
     """Each clause can be looked up: a known source, a place in it, and words that stand there."""
     assert entry.clauses
     for clause in entry.clauses:
-        assert clause.source in SOURCES
+        assert clause.source in SOURCES or ISSUE.fullmatch(clause.source)
         assert clause.path
+        if "#" in clause.source:
+            assert clause.path == f"https://github.com/{clause.source.replace('#', '/issues/')}"
         assert len(clause.quote) >= 12, "a quote says what is demanded"
         assert clause.quote == clause.quote.strip()
         assert "\n" not in clause.quote, "line ends of a quote are joined by a space"

@@ -10,14 +10,16 @@ import click
 from lockproof.driver.registry import GROUP, load
 from lockproof.plugin.collect import SUITES, declared_tests
 from lockproof.spec import capabilities, requirements
+from lockproof.spec.bugs import bugs
 
-WHAT = ("drivers", "suites", "tests", "requirements", "capabilities")
+WHAT = ("drivers", "suites", "tests", "requirements", "capabilities", "bugs")
 
 
 @click.command("list")
 @click.argument("what", type=click.Choice(WHAT), required=False)
 def list_(what: str | None) -> None:
-    """List the installed drivers, the suites, their tests, the requirements or the capabilities.
+    """List the installed drivers, the suites, their tests, the requirements, the capabilities
+    or the bugs that were reported of real backends.
 
     Without an argument: drivers and suites.
     """
@@ -44,6 +46,9 @@ def _lines(what: str) -> Iterable[str]:
     elif what == "requirements":
         for requirement in requirements().values():
             yield f"{requirement.id:<18}{requirement.level:<8}{requirement.text}"
+    elif what == "bugs":
+        for bug in bugs():
+            yield f"{bug.names[0]:<24}{bug.broke}"
     else:
         for name, sentence in capabilities().items():
             yield f"{name:<24}{sentence}"

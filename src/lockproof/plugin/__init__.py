@@ -1,4 +1,4 @@
-"""The pytest plugin. Without `--backend` it registers four markers and does nothing else.
+"""The pytest plugin. Without `--backend` it registers five markers and does nothing else.
 
 Nothing heavy is imported here: this module is loaded by every pytest run in an environment that has
 lockproof installed.
@@ -47,6 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "requirement(*ids): lockproof requirements that the test proves")
     config.addinivalue_line("markers", "needs(*capabilities): backend capabilities that the test needs")
     config.addinivalue_line("markers", "faults(*families, destructive): faults that the test injects")
+    config.addinivalue_line("markers", "reported(*names): bugs of real backends that the test would find")
     config.addinivalue_line("markers", "tier(name): first lockproof tier that the test runs in")
     received = getattr(config, "workerinput", {}).get("lockproof")
     if received is None and not hasattr(config.option, "lockproof_backend"):

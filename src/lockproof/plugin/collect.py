@@ -112,6 +112,7 @@ class DeclaredTest:
     requirements: Sequence[str]
     needs: Sequence[str]
     tier: str
+    bugs: Sequence[str]
 
     @property
     def id(self) -> str:
@@ -141,6 +142,7 @@ def _declared_in(path: Path) -> Iterator[DeclaredTest]:
             _arguments(marks, "requirement"),
             _arguments(marks, "needs"),
             next(iter(_arguments(marks, "tier")), "default"),
+            _arguments(marks, "reported"),
         )
 
 

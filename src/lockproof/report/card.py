@@ -23,7 +23,9 @@ def clause_url(clause: Clause) -> str:
 
 
 def clause_name(clause: Clause) -> str:
-    """`opentofu internal/states/statemgr/locker.go:38-41`."""
+    """`opentofu internal/states/statemgr/locker.go:38-41`; an issue, whose path is its address, is its name."""
+    if clause.path.startswith("https://"):
+        return clause.source
     return f"{clause.source} {clause.path}{f':{clause.lines}' if clause.lines else ''}"
 
 
