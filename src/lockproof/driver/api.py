@@ -100,7 +100,7 @@ class Capabilities(frozenset[str]):
         closed = set(names)
         for name in list(closed):
             head, _, _ = name.rpartition(".")
-            if head and head != "clients":
+            if head and head not in {"clients", "service"}:
                 closed.add(head)
             if name.endswith("-strict"):
                 closed.add(name.removesuffix("-strict"))
@@ -166,7 +166,8 @@ class Driver(Protocol):
     `variants` (a sequence of names: `NAME` on the command line then stands for all of them, or for those
     of `default_variants`, and the option `variant` says which) and `provision(options)` (see
     `lockproof.driver.registry`), which is told of the user's own Postgres by the option `postgres_dsn` unless
-    the factory's `takes_postgres` is false.
+    the factory's `takes_postgres` is false. A driver that declares `service.postgres` is told so, too, of a
+    server of the suite's own (and of its replica by `postgres_replica_dsn`): a second driver is made for it.
     """
 
     info: DriverInfo

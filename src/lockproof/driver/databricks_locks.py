@@ -122,7 +122,7 @@ class LakebaseBed:
     """A schema of the shared Lakebase project, and for some tests a project of its own."""
 
     capabilities: ClassVar[frozenset[str]] = frozenset(
-        {"locking.enforced-key", "locking.expiring-login", "locking.grants"}
+        {"locking.enforced-key", "locking.expiring-login", "locking.grants", "service.postgres"}
     )
     other_backend: ClassVar[str] = "delta"
 

@@ -18,6 +18,7 @@ import pytest
 
 from lockproof.driver.api import Capabilities, Driver, Target
 from lockproof.driver.recorder import RecordedClient, RecordedScope
+from lockproof.driver.registry import BackendSpec
 from lockproof.history.writer import HARNESS, HistoryWriter
 from lockproof.report.redact import Redactor
 
@@ -32,7 +33,8 @@ class Backend:
     `capabilities` are those declared and not switched off; `target` is where the backend runs; `timeout` is
     the deadline of one call in seconds; `seed` is the run's; `clients` is what `--backend-clients` asked
     for, `None` where a test should take its own number; `histories` is the folder that histories go to.
-    `connect` makes a driver in any process (it pickles); `ready` is the one that this process has already.
+    `spec` is what it was made of; `connect` makes a driver in any process (it pickles); `ready` is the one
+    that this process has already.
     `faults` are the families of faults that are wanted, all when empty; `duration` is for how many seconds
     a soak goes on; `allow_destructive`: a service of a real target may be hurt.
     """
@@ -46,6 +48,7 @@ class Backend:
     clients: int | None
     keep: bool
     histories: Path
+    spec: BackendSpec
     connect: Callable[[], Driver]
     ready: Driver | None = None
     faults: Sequence[str] = ()

@@ -112,6 +112,7 @@ class Session:
             clients=self.settings.clients,
             keep=self.settings.keep,
             histories=self.folder / HISTORIES,
+            spec=service.spec,
             connect=service.connect,
             ready=driver,
         )

@@ -159,6 +159,8 @@ class Site:
             return standby.start()
         cluster = self.clusters[node]
         if do == "start":
+            if cluster.server is not None:
+                raise Refused(f"the server {node} runs already")
             return cluster.start()
         if do == "stop":
             cluster.stop(signal.Signals(how["signal"]))
@@ -241,8 +243,6 @@ class Cluster:
     def start(self) -> dict[str, Any]:
         """Starts the server on 127.0.0.1, on a free port or on the one that it had; `port` and `pid`, once it
         accepts connections."""
-        if self.server is not None:
-            raise Refused(f"the server {self.name} runs already")
         for port in (self.port,) if self.port else (free_port() for _ in range(PORTS)):
             if self.started(port):
                 self.port = port
