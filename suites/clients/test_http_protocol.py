@@ -12,6 +12,7 @@ from lockproof.driver import LockInfo
 from lockproof.driver.command_line import HasCommandLine
 from lockproof.driver.recorder import RecordedScope
 from lockproof.spec import needs, requirement
+from lockproof.spec.bugs import reported
 from lockproof.spec.statefile import document, tofu_bytes
 from lockproof.suites.clients.protocol_requests import (
     ABSENT,
@@ -40,6 +41,7 @@ def test_a_read_gives_the_state_or_says_that_there_is_none(wire: Wire) -> None:
     assert wire.read() == state
 
 
+@reported("terraform#32731", "terraform#24297")
 @requirement("HTTP-LOCK-001", "HTTP-UNLOCK-001")
 def test_a_free_lock_is_granted_and_released_with_200(wire: Wire) -> None:
     """LOCK of a free state and UNLOCK by its holder answer 200: no other status will do."""
@@ -49,6 +51,7 @@ def test_a_free_lock_is_granted_and_released_with_200(wire: Wire) -> None:
         assert wire.unlock(info) == 200
 
 
+@reported("terraform-backend#29", "opentofu#2004")
 @requirement("HTTP-LOCK-002")
 def test_a_held_lock_is_refused_with_its_holder(wire: Wire) -> None:
     """LOCK of a held state answers 423 or 409 with the holder's lock info, readable for a client."""
@@ -61,6 +64,7 @@ def test_a_held_lock_is_refused_with_its_holder(wire: Wire) -> None:
     assert is_time(holder.Created), f"a client cannot read Created {holder.Created!r} and drops the holder"
 
 
+@reported("http-reply-lost")
 @requirement("HTTP-LOCK-003")
 def test_a_repeated_lock_succeeds(wire: Wire) -> None:
     """LOCK sent again by its holder answers 200: a client repeats it after a lost reply."""
@@ -71,6 +75,7 @@ def test_a_repeated_lock_succeeds(wire: Wire) -> None:
     assert wire.held_by() is None
 
 
+@reported("terraform#28421", "opentofu#2027")
 @requirement("HTTP-UNLOCK-002")
 def test_an_unlock_with_the_id_alone_releases(wire: Wire) -> None:
     """UNLOCK with nothing but the holder's ID, OpenTofu's force-unlock, answers 200 and releases."""
@@ -80,6 +85,7 @@ def test_an_unlock_with_the_id_alone_releases(wire: Wire) -> None:
     assert wire.held_by() is None
 
 
+@reported("terraform#28421", "opentofu#2027")
 @requirement("HTTP-UNLOCK-003")
 def test_an_unlock_without_a_body_releases(wire: Wire) -> None:
     """UNLOCK with an empty body, terraform's force-unlock up to 1.11, answers 200 and releases."""
@@ -88,6 +94,7 @@ def test_an_unlock_without_a_body_releases(wire: Wire) -> None:
     assert wire.held_by() is None
 
 
+@reported("terraform-backend#25", "terraform-backend#41")
 @needs("http")
 @requirement("HTTP-UNLOCK-004")
 def test_an_unlock_with_another_id_is_refused(wire: Wire) -> None:
@@ -102,6 +109,7 @@ def test_an_unlock_with_another_id_is_refused(wire: Wire) -> None:
         assert holder.ID == alice.ID
 
 
+@reported("http-reply-lost")
 @requirement("HTTP-UNLOCK-005")
 def test_a_repeated_unlock_succeeds(wire: Wire) -> None:
     """UNLOCK sent again by the holder that was is answered 200: a client repeats it after a lost reply."""

@@ -10,6 +10,7 @@ import pytest
 from lockproof.driver import LockInfo
 from lockproof.driver.recorder import RecordedScope
 from lockproof.spec import requirement
+from lockproof.spec.bugs import reported
 from lockproof.suites.clients.stock_clients import APPLY, Workshop, finish, read_until
 
 
@@ -19,6 +20,7 @@ def workshop(scope: RecordedScope, tmp_path: Path) -> Iterator[Workshop]:
         yield opened
 
 
+@reported("opentofu#2004")
 @requirement("CLI-LOCK-001")
 def test_a_second_apply_is_refused_and_names_the_holder(workshop: Workshop) -> None:
     """While one client applies, another is refused and shows the ID of the lock that is held."""
@@ -55,6 +57,7 @@ def test_the_lock_is_free_after_every_command(workshop: Workshop) -> None:
     assert workshop.holder() is None
 
 
+@reported("terraform#24153", "terraform#18761")
 @requirement("CLI-LOCK-003")
 def test_a_locked_state_can_be_read(workshop: Workshop) -> None:
     """`state pull` and `output` work while another client holds the lock."""
@@ -66,6 +69,7 @@ def test_a_locked_state_can_be_read(workshop: Workshop) -> None:
         assert held.release().code == 0
 
 
+@reported("terraform#31256", "terraform#31262")
 @requirement("CLI-WAIT-001")
 def test_a_waiting_client_gets_the_lock_after_its_release(workshop: Workshop) -> None:
     """With `-lock-timeout` a client waits for the holder and then goes on."""
@@ -94,6 +98,9 @@ def test_a_waiting_client_gives_up_when_its_time_is_over(workshop: Workshop) -> 
         assert held.release().code == 0
 
 
+@reported(
+    "terraform#28421", "opentofu#2027", "opentofu#1026", "opentofu#1617", "opentofu#1625", "terraform#15545"
+)
 @requirement("CLI-FORCE-001")
 def test_force_unlock_frees_the_lock(workshop: Workshop) -> None:
     """`force-unlock` with the holder's ID frees the lock for the next client."""
@@ -123,6 +130,7 @@ def test_a_holder_whose_lock_was_forced_cannot_overwrite(workshop: Workshop) -> 
     assert (alice.directory / "errored.tfstate").is_file()
 
 
+@reported("tofu-controller#250", "tofu-controller#1190", "terraform#16652")
 @requirement("CLI-CRASH-001")
 def test_a_killed_apply_leaves_a_lock_that_can_be_recovered(workshop: Workshop) -> None:
     """After SIGKILL in mid-apply the lock stays and is named; force-unlock and apply recover."""
@@ -142,6 +150,7 @@ def test_a_killed_apply_leaves_a_lock_that_can_be_recovered(workshop: Workshop) 
     assert bob.pull()["outputs"]["v"]["value"] == "3"
 
 
+@reported("opentofu#3624", "opentofu#3661", "opentofu#3669", "opentofu#4017")
 @requirement("CLI-INT-001")
 def test_an_interrupted_apply_saves_and_releases(workshop: Workshop) -> None:
     """Ctrl-C in mid-apply saves what was done, releases the lock and exits with 1."""

@@ -10,6 +10,7 @@ import pytest
 
 from lockproof.driver.recorder import RecordedScope
 from lockproof.spec import requirement
+from lockproof.spec.bugs import reported
 from lockproof.suites.clients.stock_clients import APPLY, Workshop
 
 
@@ -29,6 +30,7 @@ def test_an_applied_state_is_seen_by_another_client(workshop: Workshop) -> None:
     assert unchanged.code == 0, unchanged.text
 
 
+@reported("terraform#27827")
 @requirement("CLI-STATE-002")
 def test_states_follow_one_another(workshop: Workshop) -> None:
     """Each change raises the serial by one and keeps the lineage; no change changes nothing."""
@@ -54,6 +56,7 @@ def test_a_destroyed_state_is_empty(workshop: Workshop) -> None:
     assert alice.pull()["outputs"]["v"]["value"] == "2"
 
 
+@reported("terraform#24294")
 @requirement("CLI-PUSH-001")
 def test_a_pushed_state_is_pulled_again(workshop: Workshop) -> None:
     """`state push` of a newer state over an existing one stores its content under the next serial."""
@@ -91,6 +94,7 @@ def test_an_older_or_unrelated_state_is_not_pushed(workshop: Workshop) -> None:
     assert workshop.holder() is None
 
 
+@reported("terraform#15712", "terraform#15674")
 @requirement("CLI-MIGRATE-001")
 def test_a_local_state_migrates(workshop: Workshop) -> None:
     """`init -migrate-state` brings a local state over: nothing is left to do after it."""
@@ -110,6 +114,7 @@ def test_a_local_state_migrates(workshop: Workshop) -> None:
     assert workshop.holder() is None
 
 
+@reported("terraform#28693", "terraform#29838", "terraform#4055", "terraform#30670")
 @requirement("CLI-PLAN-001")
 def test_a_stale_plan_is_refused_and_leaves_no_lock(workshop: Workshop) -> None:
     """A saved plan is applied once; the second time it is stale, and the lock is free afterwards."""

@@ -14,6 +14,7 @@ from lockproof.plugin.fixtures import Backend
 from lockproof.plugin.session import Session
 from lockproof.report.folder import SCHEDULES
 from lockproof.spec import needs, requirement
+from lockproof.spec.bugs import reported
 from lockproof.spec.marks import TIERS
 from lockproof.suites.concurrency import programs, programs_of_windows
 from lockproof.suites.concurrency.exploring import Exploring
@@ -50,6 +51,7 @@ def test_lock_unlock_lock(exploring: Exploring) -> None:
     exploring.require_valid(programs.LOCK_UNLOCK_LOCK)
 
 
+@reported("opentofu#4405", "http-reply-lost")
 @requirement("LOCK-EXCL-001", "LOCK-IDEM-002")
 def test_lost_reply_and_retry(exploring: Exploring) -> None:
     """Whichever reply is lost, a request that is sent again is one acquisition, and admits nobody else."""
@@ -63,6 +65,14 @@ def test_force_unlock_against_put(exploring: Exploring) -> None:
     exploring.require_valid(programs.FORCE_UNLOCK_AGAINST_PUT)
 
 
+@reported(
+    "terraform#17535",
+    "terraform#24289",
+    "terraform#25818",
+    "azurerm#8819",
+    "opentofu#4225",
+    "terraform#27670",
+)
 @needs("state", "locking.force-unlock", "locking.holder-info", "locking.release-nonce")
 @requirement("LOCK-CRASH-001", "LOCK-HOLD-001")
 def test_crash_of_a_holder(exploring: Exploring) -> None:
@@ -77,6 +87,7 @@ def test_expired_token_in_the_middle(exploring: Exploring) -> None:
     exploring.require_valid(programs.EXPIRED_TOKEN_IN_THE_MIDDLE)
 
 
+@reported("pg-first-use", "terraform#26593", "azure-empty-upload")
 @needs("state")
 @requirement("LOCK-EXCL-002", "LOCK-STATE-001", "LOCK-ERR-001")
 def test_first_lock_against_first_lock(exploring: Exploring) -> None:
@@ -84,6 +95,7 @@ def test_first_lock_against_first_lock(exploring: Exploring) -> None:
     exploring.require_valid(programs.FIRST_LOCK_AGAINST_FIRST_LOCK)
 
 
+@reported("terraform#18329", "terraform#22941", "terraform#23730")
 @needs("state")
 @requirement("LOCK-EXCL-001", "WS-DEL-005")
 def test_delete_workspace_against_lock(exploring: Exploring) -> None:
@@ -98,6 +110,7 @@ def test_put_against_stale_put(exploring: Exploring) -> None:
     exploring.require_valid(programs.PUT_AGAINST_STALE_PUT)
 
 
+@reported("terraform#14312", "terraform#16098", "terraform#30598")
 @needs("state", "locking.force-unlock")
 @requirement("LOCK-FENCE-003")
 def test_stale_write_in_flight(exploring: Exploring) -> None:
@@ -119,6 +132,7 @@ def test_three_clients(exploring: Exploring) -> None:
     exploring.require_valid(programs.THREE_CLIENTS)
 
 
+@reported("opentofu#1341", "terraform#30149")
 @requirement("LOCK-REL-001", "LOCK-EXCL-001")
 def test_refused_then_again(exploring: Exploring) -> None:
     """However a lock is released beside a refusal, who asks again afterwards is not refused by its past."""
@@ -132,6 +146,7 @@ def test_force_unlock_against_unlock(exploring: Exploring) -> None:
     exploring.require_valid(programs_of_windows.FORCE_UNLOCK_AGAINST_UNLOCK)
 
 
+@reported("opentofu#4405", "http-reply-lost")
 @needs("locking.force-unlock", "locking.holder-info", "locking.release-nonce")
 @requirement("LOCK-ERR-001", "LOCK-EXCL-002")
 def test_lost_reply_against_force_unlock(exploring: Exploring) -> None:
@@ -139,6 +154,7 @@ def test_lost_reply_against_force_unlock(exploring: Exploring) -> None:
     exploring.require_valid(programs_of_windows.LOST_REPLY_AGAINST_FORCE_UNLOCK)
 
 
+@reported("terraform#34266", "terraform#17066")
 @needs("locking")
 @requirement("STATE-ATOM-001", "STATE-VIS-002")
 def test_put_against_get(exploring: Exploring) -> None:

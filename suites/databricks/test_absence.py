@@ -7,6 +7,7 @@ import pytest
 from lockproof.driver import DriverError
 from lockproof.driver.recorder import RecordedScope
 from lockproof.spec import needs, requirement
+from lockproof.spec.bugs import reported
 from lockproof.spec.statefile import document, tofu_bytes
 from lockproof.suites.databricks.special import bed_of, special_client
 
@@ -79,6 +80,15 @@ def test_missing_grant_is_named(scope: RecordedScope, call: str) -> None:
     assert bed.control.files(bed.volume) == before
 
 
+@reported(
+    "terraform#15968",
+    "terraform#23468",
+    "opentofu#2700",
+    "terraform#31719",
+    "terraform#35703",
+    "terraform#30853",
+    "cos-first-page",
+)
 @needs("test-bed")
 @requirement("DBX-LIST-001")
 @pytest.mark.parametrize("pages", ["short", "short-and-empty"])

@@ -13,6 +13,7 @@ from lockproof.driver.databricks_bed import SkippingClock
 from lockproof.driver.recorder import RecordedClient, RecordedScope
 from lockproof.history import HistoryWriter
 from lockproof.spec import needs, requirement
+from lockproof.spec.bugs import reported
 from lockproof.spec.statefile import document, tofu_bytes
 from lockproof.suites.databricks.special import bed_of, special_client
 
@@ -49,6 +50,7 @@ def test_table_that_may_not_be_made_is_asked_for(scope: RecordedScope) -> None:
     assert [held for _, held in bed.locks.held()] == [lock_id]
 
 
+@reported("pg-first-use", "terraform#22833", "terraform#29034", "opentofu#2218", "terraform#33217")
 @needs("test-bed")
 @requirement("DBX-LOCK-002")
 def test_many_first_users_make_the_table_once(scope: RecordedScope) -> None:
@@ -76,6 +78,7 @@ def test_many_first_users_make_the_table_once(scope: RecordedScope) -> None:
     assert len(set(granted)) == FIRST_INITS
 
 
+@reported("opentofu#4405", "http-reply-lost")
 @needs("test-bed")
 @requirement("DBX-LOCK-003")
 def test_lost_reply_of_a_lock_is_made_good(scope: RecordedScope) -> None:
@@ -92,6 +95,7 @@ def test_lost_reply_of_a_lock_is_made_good(scope: RecordedScope) -> None:
     alice.unlock("default", lock_id)
 
 
+@reported("http-reply-lost")
 @needs("test-bed")
 @requirement("DBX-LOCK-003")
 def test_lost_reply_of_an_unlock_is_made_good(scope: RecordedScope) -> None:
@@ -105,6 +109,7 @@ def test_lost_reply_of_an_unlock_is_made_good(scope: RecordedScope) -> None:
     assert bob.lock("default", LockInfo.new("bob"))
 
 
+@reported("pg-holder-terminated", "terraform#14312", "docs-content#3378")
 @needs("test-bed")
 @requirement("DBX-LOCK-004")
 def test_lock_outlives_a_suspended_compute(scope: RecordedScope) -> None:
@@ -179,6 +184,7 @@ def refused_elsewhere(scope: RecordedScope, other: str, **settings: str) -> None
     assert alice.lock("default", LockInfo.new("alice"))
 
 
+@reported("terraform#22833", "terraform#29034", "opentofu#2218", "terraform#33217")
 @needs("test-bed")
 @requirement("DBX-LOCK-008")
 def test_same_names_in_another_schema_are_another_lock(

@@ -8,6 +8,7 @@ from lockproof.driver import Locked, LockInfo
 from lockproof.driver.recorder import RecordedScope
 from lockproof.history import HistoryWriter
 from lockproof.spec import needs, requirement
+from lockproof.spec.bugs import reported
 from lockproof.spec.statefile import document, tofu_bytes
 from lockproof.suites.databricks.special import bed_of, special_client
 
@@ -43,6 +44,7 @@ PLACES = [
 ]
 
 
+@reported("terraform#17508")
 @needs("test-bed")
 @requirement("DBX-PATH-002")
 def test_no_two_workspaces_share_a_file(

@@ -8,6 +8,7 @@ import pytest
 from lockproof.driver import DriverError
 from lockproof.driver.recorder import RecordedScope
 from lockproof.spec import needs, requirement
+from lockproof.spec.bugs import reported
 from lockproof.spec.statefile import document, tofu_bytes
 from lockproof.suites.databricks.special import special_client
 
@@ -21,6 +22,7 @@ TRACKED: dict[str, Any] = {
 ENCRYPTED = {"serial": 1, "lineage": "x", "meta": {}, "encrypted_data": "AA==", "encryption_version": "v0"}
 
 
+@reported("terraform#18329", "terraform#22941", "terraform#23730")
 @needs("workspaces")
 @requirement("DBX-DELETE-001")
 @pytest.mark.parametrize("kind", ["tracked", "encrypted"])

@@ -9,6 +9,7 @@ from lockproof.driver.waiting import lock_with_backoff
 from lockproof.history import HistoryWriter
 from lockproof.plugin.fixtures import Backend
 from lockproof.spec import needs, requirement
+from lockproof.spec.bugs import reported
 from lockproof.suites.locks.asking import take
 from lockproof.suites.locks.racing import (
     CriticalSection,
@@ -25,6 +26,7 @@ from lockproof.suites.locks.racing import (
 CLIENTS = 50
 
 
+@reported("terraform#17407")
 @needs("state")
 @requirement("LOCK-EXCL-002")
 def test_of_fifty_racing_clients_one_at_a_time_holds_the_lock(
@@ -66,6 +68,7 @@ def test_waiting_clients_get_the_lock_one_after_the_other(
     require_valid(history.history())
 
 
+@reported("kubernetes-conflict")
 @requirement("LOCK-REL-004")
 def test_every_granted_lock_is_released_cleanly_under_load(
     scope: RecordedScope, history: HistoryWriter, rng: random.Random
@@ -78,6 +81,7 @@ def test_every_granted_lock_is_released_cleanly_under_load(
     require_valid(history.history())
 
 
+@reported("opentofu#1341", "terraform#30149")
 @requirement("LOCK-WAIT-003")
 def test_a_holder_that_vanishes_is_no_other_error_than_a_held_lock(
     scope: RecordedScope, history: HistoryWriter, rng: random.Random

@@ -10,6 +10,7 @@ from lockproof.driver.recorder import RecordedClient, RecordedScope
 from lockproof.history import HistoryWriter
 from lockproof.plugin.fixtures import Backend
 from lockproof.spec import needs, requirement
+from lockproof.spec.bugs import reported
 from lockproof.spec.statefile import document, tofu_bytes
 from lockproof.suites.locks.asking import grants, holder_seen_by, take
 from lockproof.suites.locks.holding import process_that_holds
@@ -37,6 +38,7 @@ def test_the_lock_of_a_holder_that_ended_stays_until_it_is_forced(
     assert not grants(bob, workspace)
 
 
+@reported("tofu-controller#250", "tofu-controller#1190")
 @needs("locking.force-unlock", "locking.holder-info")
 @requirement("LOCK-CRASH-002")
 def test_the_lock_of_a_killed_process_stays_until_it_is_forced(

@@ -5,6 +5,7 @@ import pytest
 from lockproof.driver import Locked, LockInfo
 from lockproof.driver.recorder import RecordedClient, RecordedScope
 from lockproof.spec import needs, requirement
+from lockproof.spec.bugs import reported
 from lockproof.spec.statefile import document, tofu_bytes
 from lockproof.suites.locks.asking import grants, take
 
@@ -41,6 +42,7 @@ def test_a_refusal_is_a_lock_error_and_changes_nothing(alice: RecordedClient, bo
     take(alice)
 
 
+@reported("terraform#22242")
 @needs("locking")
 @requirement("LOCK-SCOPE-001")
 def test_each_workspace_has_its_own_lock(alice: RecordedClient, bob: RecordedClient) -> None:
@@ -53,6 +55,7 @@ def test_each_workspace_has_its_own_lock(alice: RecordedClient, bob: RecordedCli
     take(bob, "staging")
 
 
+@reported("terraform#22833", "terraform#29034")
 @needs("locking")
 @requirement("LOCK-SCOPE-002")
 def test_another_state_has_another_lock(alice: RecordedClient, elsewhere: RecordedClient) -> None:
@@ -90,6 +93,7 @@ def test_the_lock_stays_while_the_state_is_deleted(alice: RecordedClient, bob: R
     alice.unlock("default", lock_id)
 
 
+@reported("terraform#24153", "terraform#18761")
 @needs("state")
 @requirement("LOCK-READ-001")
 def test_a_locked_state_can_be_read(alice: RecordedClient, bob: RecordedClient) -> None:

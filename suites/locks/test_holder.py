@@ -8,6 +8,7 @@ import pytest
 from lockproof.driver import LockInfo
 from lockproof.driver.recorder import RecordedClient
 from lockproof.spec import needs, requirement
+from lockproof.spec.bugs import reported
 from lockproof.suites.locks.asking import holder_seen_by, take
 
 WORKSPACES = ["default", pytest.param("staging", marks=needs("workspaces"))]
@@ -19,6 +20,7 @@ TEXTS = {
 }
 
 
+@reported("opentofu#2004")
 @pytest.mark.parametrize("workspace", WORKSPACES)
 @requirement("LOCK-HOLD-001")
 def test_a_refusal_names_the_holder_by_the_id_that_it_was_given(

@@ -5,12 +5,14 @@ import pytest
 from lockproof.driver import Locked, LockInfo
 from lockproof.driver.recorder import RecordedClient, RecordedScope
 from lockproof.spec import needs, requirement
+from lockproof.spec.bugs import reported
 from lockproof.suites.locks.asking import grants, holder_seen_by, releases, take
 
 WORKSPACES = ["default", pytest.param("staging", marks=needs("workspaces"))]
 TIMES = 100
 
 
+@reported("terraform#19296")
 @requirement("LOCK-ID-001")
 def test_a_lock_has_an_id(alice: RecordedClient) -> None:
     """The id that `lock` returns is not empty."""
@@ -29,6 +31,7 @@ def test_no_two_acquisitions_share_an_id(scope: RecordedScope) -> None:
     assert len(set(seen)) == len(seen), f"an id was given twice: {sorted(seen)}"
 
 
+@reported("terraform#13445")
 @pytest.mark.parametrize("workspace", WORKSPACES)
 @requirement("LOCK-REL-001")
 def test_a_released_lock_can_be_taken_at_once(
@@ -39,6 +42,7 @@ def test_a_released_lock_can_be_taken_at_once(
         client.unlock(workspace, take(client, workspace))
 
 
+@reported("terraform#27218")
 @requirement("LOCK-REL-004")
 def test_a_lock_can_be_taken_and_released_a_hundred_times(alice: RecordedClient) -> None:
     """Every one of a hundred locks of one client is granted and released."""
@@ -46,6 +50,7 @@ def test_a_lock_can_be_taken_and_released_a_hundred_times(alice: RecordedClient)
         alice.unlock("default", take(alice))
 
 
+@reported("opentofu#1852", "opentofu#1026", "terraform-backend#25")
 @requirement("LOCK-REL-002")
 def test_a_release_with_an_invented_id_is_refused(alice: RecordedClient, bob: RecordedClient) -> None:
     """An id that was never granted releases nothing, whether the lock is held or free."""
@@ -58,6 +63,7 @@ def test_a_release_with_an_invented_id_is_refused(alice: RecordedClient, bob: Re
     alice.unlock("default", lock_id)
 
 
+@reported("terraform-backend#41")
 @requirement("LOCK-REL-003")
 def test_a_release_with_an_old_id_is_refused_while_another_holds(
     alice: RecordedClient, bob: RecordedClient, carol: RecordedClient
@@ -116,6 +122,15 @@ def _again(client: RecordedClient, asked: LockInfo) -> str | None:
     return lock_id
 
 
+@reported(
+    "terraform#17046",
+    "azurerm#640",
+    "terraform#28374",
+    "terraform#26561",
+    "opentofu#1617",
+    "opentofu#1625",
+    "terraform#15545",
+)
 @pytest.mark.parametrize("workspace", WORKSPACES)
 @needs("locking.holder-info")
 @requirement("LOCK-FORCE-001")

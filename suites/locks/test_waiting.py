@@ -6,9 +6,11 @@ from lockproof.driver import Locked, LockInfo
 from lockproof.driver.recorder import RecordedClient
 from lockproof.driver.waiting import ScriptedClock, lock_with_backoff
 from lockproof.spec import requirement
+from lockproof.spec.bugs import reported
 from lockproof.suites.locks.asking import grants, take
 
 
+@reported("terraform#31256", "terraform#31262")
 @requirement("LOCK-WAIT-001")
 def test_a_waiter_gets_the_lock_after_its_release(
     alice: RecordedClient, bob: RecordedClient, carol: RecordedClient
@@ -38,6 +40,7 @@ def test_a_waiter_gets_the_lock_after_several_holders(
     assert clock.pauses == [1, 2]
 
 
+@reported("inconsistent-read-loop")
 @requirement("LOCK-WAIT-002")
 def test_a_waiter_whose_time_is_over_is_refused_by_the_holders_name(
     alice: RecordedClient, bob: RecordedClient

@@ -4,6 +4,7 @@ import pytest
 
 from lockproof.driver.recorder import RecordedClient
 from lockproof.spec import needs, requirement
+from lockproof.spec.bugs import reported
 from lockproof.spec.outcome import Violation
 from lockproof.spec.statefile import document, tofu_bytes
 from lockproof.suites.documents import refused, require_absent, require_stored, successive
@@ -51,6 +52,7 @@ def test_reading_changes_nothing(alice: RecordedClient, bob: RecordedClient) -> 
         require_stored(client, data)
 
 
+@reported("azurerm#22518")
 @requirement("STATE-READ-001")
 @needs("workspaces")
 def test_reading_creates_nothing(alice: RecordedClient, bob: RecordedClient) -> None:

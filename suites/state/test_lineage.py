@@ -8,6 +8,7 @@ import pytest
 
 from lockproof.driver.recorder import RecordedClient
 from lockproof.spec import requirement
+from lockproof.spec.bugs import reported
 from lockproof.spec.statefile import document, tofu_bytes
 from lockproof.suites.documents import encrypted_bytes, refused, require_stored
 
@@ -21,6 +22,7 @@ def plain_state(serial: int, lineage: str) -> bytes:
 BOTH = pytest.mark.parametrize("write", [plain_state, encrypted_bytes], ids=["plain", "encrypted"])
 
 
+@reported("terraform#21773")
 @BOTH
 @requirement("STATE-SER-001")
 def test_serial_is_kept(write: Writer, alice: RecordedClient, bob: RecordedClient) -> None:
@@ -32,6 +34,7 @@ def test_serial_is_kept(write: Writer, alice: RecordedClient, bob: RecordedClien
         require_stored(bob, data)
 
 
+@reported("terraform#15712", "terraform#15674")
 @BOTH
 @requirement("STATE-LIN-001")
 def test_lineage_is_kept(write: Writer, alice: RecordedClient, bob: RecordedClient) -> None:
@@ -57,6 +60,7 @@ def test_lower_serial_is_not_dropped_in_silence(
         require_stored(bob, stored)
 
 
+@reported("terraform#25761", "terraform#24916")
 @BOTH
 @requirement("STATE-FORCE-002")
 def test_forced_push_is_accepted(write: Writer, alice: RecordedClient, bob: RecordedClient) -> None:

@@ -7,6 +7,7 @@ import pytest
 from lockproof.checkers import check_register
 from lockproof.driver.recorder import RecordedClient, RecordedScope
 from lockproof.spec import requirement
+from lockproof.spec.bugs import reported
 from lockproof.spec.outcome import Unknown, Violation
 from lockproof.spec.statefile import document, tofu_bytes
 from lockproof.suites.documents import filler, require_stored
@@ -29,6 +30,7 @@ def test_write_replaces_the_whole_state(
         require_stored(bob, data)
 
 
+@reported("terraform#34266", "terraform#17066")
 @requirement("STATE-ATOM-001")
 def test_reader_sees_old_or_new_state(scope: RecordedScope) -> None:
     """Readers beside two writers see whole states that were written, never none and never a mixture."""

@@ -6,6 +6,7 @@ from lockproof.driver.recorder import RecordedClient, RecordedScope
 from lockproof.history import HistoryWriter
 from lockproof.plugin.fixtures import Backend
 from lockproof.spec import needs, requirement
+from lockproof.spec.bugs import reported
 from lockproof.spec.statefile import describe, document, tofu_bytes
 from lockproof.suites.documents import require_absent, require_stored, successive
 from lockproof.suites.processes import exchange, in_another_process, recorded
@@ -21,6 +22,7 @@ def test_writer_reads_its_own_write(alice: RecordedClient) -> None:
         require_stored(alice, data)
 
 
+@reported("terraform#15795")
 @requirement("STATE-VIS-002")
 def test_others_read_a_write_at_once(
     alice: RecordedClient, bob: RecordedClient, carol: RecordedClient

@@ -5,6 +5,7 @@ import pytest
 from lockproof.driver import DriverError, LockInfo
 from lockproof.driver.recorder import RecordedClient
 from lockproof.spec import needs, requirement
+from lockproof.spec.bugs import reported
 from lockproof.spec.outcome import Violation
 from lockproof.spec.statefile import document, tofu_bytes
 from lockproof.suites.documents import refused, require_absent, require_stored, successive, with_resource
@@ -68,6 +69,7 @@ def test_deleting_an_unknown_workspace_changes_nothing(
     require_absent(bob, unknown)
 
 
+@reported("terraform#18329", "terraform#22941", "terraform#23730")
 @requirement("WS-DEL-005")
 @needs("locking")
 def test_workspace_made_again_can_be_locked(alice: RecordedClient, bob: RecordedClient) -> None:

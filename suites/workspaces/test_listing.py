@@ -3,6 +3,7 @@
 from lockproof.driver import LockInfo
 from lockproof.driver.recorder import RecordedClient
 from lockproof.spec import needs, requirement
+from lockproof.spec.bugs import reported
 from lockproof.spec.statefile import document, tofu_bytes
 from lockproof.suites.documents import successive
 
@@ -38,6 +39,15 @@ def test_first_write_makes_a_workspace(alice: RecordedClient, bob: RecordedClien
     assert "foo" in bob.workspaces()
 
 
+@reported(
+    "terraform#15968",
+    "terraform#23468",
+    "opentofu#2700",
+    "terraform#31719",
+    "terraform#35703",
+    "terraform#30853",
+    "cos-first-page",
+)
 @requirement("WS-LIST-001")
 def test_all_workspaces_are_listed(alice: RecordedClient, bob: RecordedClient) -> None:
     """Every one of a dozen workspaces is listed, and nothing else."""
@@ -68,6 +78,7 @@ def test_changes_are_listed_at_once(alice: RecordedClient, bob: RecordedClient) 
     assert "foo" not in bob.workspaces(), "bob still lists what alice has deleted"
 
 
+@reported("terraform#13445")
 @requirement("WS-LIST-004")
 @needs("locking")
 def test_locks_are_not_listed(alice: RecordedClient, bob: RecordedClient) -> None:

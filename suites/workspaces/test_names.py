@@ -10,6 +10,7 @@ import pytest
 
 from lockproof.driver.recorder import RecordedClient
 from lockproof.spec import requirement
+from lockproof.spec.bugs import reported
 from lockproof.spec.statefile import document, tofu_bytes
 from lockproof.suites.documents import refused, require_absent, require_stored
 
@@ -37,6 +38,7 @@ ALIKE = {
 DOTS = ("..", ".", "...", "..default", "default..", "..:..", "..+..")
 
 
+@reported("terraform#17508")
 @requirement("WS-NAME-001")
 def test_allowed_names_are_kept_or_refused(alice: RecordedClient, bob: RecordedClient) -> None:
     """Every allowed name that is not refused is listed letter for letter and keeps its own state."""

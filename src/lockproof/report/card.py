@@ -23,7 +23,7 @@ def clause_url(clause: Clause) -> str:
 
 
 def clause_name(clause: Clause) -> str:
-    """`opentofu internal/states/statemgr/locker.go:38-41`; an issue, whose path is its address, is its name."""
+    """`opentofu internal/states/statemgr/locker.go:38-41`; an issue is called by its name alone."""
     if clause.path.startswith("https://"):
         return clause.source
     return f"{clause.source} {clause.path}{f':{clause.lines}' if clause.lines else ''}"
