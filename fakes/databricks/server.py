@@ -172,7 +172,7 @@ class _Listener:
             log_config=None,
             access_log=False,
             server_header=False,
-            date_header=True,
+            date_header=False,  # the answers carry the fake's own
             timeout_keep_alive=120,
         )
         self.server = uvicorn.Server(config)

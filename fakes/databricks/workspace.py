@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Generator
 from dataclasses import dataclass
+from email.utils import formatdate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -289,10 +290,11 @@ class FakeWorkspace:
         return response
 
     def _finish(self, request: Request, response: Response, started: float) -> None:
-        """The headers that every answer of a workspace carries."""
+        """The headers that every answer carries, and those of a workspace; a fault's own `Date` stays."""
+        headers = response.headers
+        headers.setdefault("Date", formatdate(int(self.clock.time()), usegmt=True))
         if request.host != "workspace":
             return
-        headers = response.headers
         headers["Server"] = "databricks"
         headers["X-Request-Id"] = str(uuid.uuid4())
         headers["X-Databricks-Org-Id"] = self.id

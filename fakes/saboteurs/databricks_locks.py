@@ -202,7 +202,7 @@ class HoardingConnector(LakebaseConnector):
 
 class HoardingBackend(Backend):
     def connector(self) -> LakebaseConnector:
-        return HoardingConnector(self.config, self.transport.request_json, self.clock)
+        return HoardingConnector(self.config, self.transport.request, self.clock)
 
 
 @register.breaks("DBX-LOCK-006")

@@ -123,13 +123,13 @@ class Backend:
         if config.lock_location:
             return GivenStorage(config.lock_location, options)
         table = f"{config.catalog}.{config.lock_schema}.{config.lock_table}"
-        return CatalogStorage(self.transport.request_json, table, options, self.clock)
+        return CatalogStorage(self.transport.request, table, options, self.clock)
 
     def connector(self) -> Callable[[], psycopg.Connection[Any]]:
         """What opens connections to the Lakebase database of this configuration, as the caller."""
         from tofu_databricks.locks.connector import LakebaseConnector
 
-        return LakebaseConnector(self.config, self.transport.request_json, self.clock)
+        return LakebaseConnector(self.config, self.transport.request, self.clock)
 
     def client(self, workspace: str = DEFAULT) -> StateClient:
         """The bytes and the lock of `workspace`, which need not exist. Raises `WorkspaceError`."""

@@ -48,15 +48,22 @@ class Reply:
     def retry_after(self, now: float) -> float | None:
         """Seconds that `Retry-After` asks to wait, given as seconds or as an HTTP date; else `None`.
 
-        `now` is in epoch seconds. Source: RFC 9110 section 10.2.3.
+        `now` as for `seconds_until`. Source: RFC 9110 section 10.2.3.
         """
         text = self.header("Retry-After").strip()
         if text.isascii() and text.isdigit():
             return float(text)
-        try:
-            return max(0.0, parsedate_to_datetime(text).timestamp() - now)
-        except (ValueError, TypeError, IndexError, OverflowError):
-            return None
+        moment = _moment(text)
+        return None if moment is None else max(0.0, self.seconds_until(moment, now))
+
+    def seconds_until(self, moment: float, now: float) -> float:
+        """Seconds from this answer to `moment`, a time by the server's clock, in epoch seconds.
+
+        The answer's own `Date` is its beginning, so that a wrong clock of ours does no harm; `now`, our
+        time, where the answer has none. Source: RFC 9110 section 6.6.1.
+        """
+        sent = _moment(self.header("Date"))
+        return moment - (now if sent is None else sent)
 
     def error(self, what: str) -> BackendError:
         """The error that this answer is; `what` names the call, for example `GET /Volumes/c/s/v/key`."""
@@ -110,6 +117,14 @@ class Reply:
         if isinstance(code, str) and code and code not in message:
             message = f"{message} [{code}]" if message else code
         return (code if isinstance(code, str | int) else None), message, reason
+
+
+def _moment(text: str) -> float | None:
+    """An HTTP date in epoch seconds, `None` when `text` is none."""
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
 
 
 def one_line(text: str, limit: int = 300) -> str:

@@ -83,6 +83,7 @@ class Transport:
         *,
         query: Mapping[str, str] | None = None,
         data: bytes | None = None,
+        json: Any = None,
         headers: Mapping[str, str] | None = None,
         what: str = "",
         read_only: bool | None = None,
@@ -90,7 +91,8 @@ class Transport:
     ) -> Reply:
         """One call with its retries; the answer is a 2xx.
 
-        `path` is percent-encoded already; `what` names the call in errors. Raises a `BackendError` for
+        `path` is percent-encoded already; `json` is a body in the place of `data`; `what` names the call in
+        errors. Raises a `BackendError` for
         every other outcome. After a call that is not `read_only` (default: GET and HEAD are) the error's
         `definite` is false when any of the attempts may have taken effect. `guard` is called before every
         attempt but the first and raises the `BackendError` that forbids it.
@@ -98,6 +100,8 @@ class Transport:
         what = what or f"{method} {path}"
         if read_only is None:
             read_only = method in {"GET", "HEAD"}
+        if json is not None:
+            data, headers = dump(json), {"Content-Type": "application/json", **(headers or {})}
         call = _Call(self, method, path, query, data, headers or {}, what, read_only, guard)
         return call.run()
 
@@ -115,11 +119,7 @@ class Transport:
 
         Raises `MalformedReply` when the answer is something else.
         """
-        data = None if json is None else dump(json)
-        headers = {"Content-Type": "application/json"} if data is not None else {}
-        reply = self.request(
-            method, path, query=query, data=data, headers=headers, what=what, read_only=read_only
-        )
+        reply = self.request(method, path, query=query, json=json, what=what, read_only=read_only)
         return decode_object(reply, what or f"{method} {path}")
 
     def pause(self, reply: Reply) -> float | None:

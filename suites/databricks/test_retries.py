@@ -1,7 +1,7 @@
 """Failures that may pass: how often, how long, and what is said when they do not."""
 
-import email.utils
 import os
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +95,11 @@ def test_throttled_call_waits_as_long_as_it_is_told(scope: RecordedScope, form: 
     bed = bed_of(scope)
     clock = SkippingClock()
     client = special_client(scope, "alice", clock=clock)
-    wait = "11" if form == "seconds" else email.utils.formatdate(clock.now() + 30, usegmt=True)
-    bed.control.add_fault(path=bed.files, status=429, headers={"Retry-After": wait}, times=5)
+    headers = {"Retry-After": "11"}
+    if form == "date":
+        sent = clock.now() + 30, clock.now()
+        headers = dict(zip(("Retry-After", "Date"), (formatdate(t, usegmt=True) for t in sent), strict=True))
+    bed.control.add_fault(path=bed.files, status=429, headers=headers, times=5)
     data = tofu_bytes(document())
     client.put("default", data)
     asked = [11] * 5 if form == "seconds" else [30]

@@ -36,6 +36,9 @@ class FakesClock(Hurried):
     def now(self) -> float:
         return self.bed.workspace.clock.time()
 
+    def monotonic(self) -> float:
+        return self.bed.workspace.clock.time()
+
 
 def store_at(
     location: Path | str, options: dict[str, str] | None = None, **settings: Any
@@ -73,5 +76,5 @@ class SharedTable:
         self, options: dict[str, str] | None = None, token: str | None = None, **settings: Any
     ) -> DirectDeltaLocks:
         clock = FakesClock(self.bed)
-        storage = CatalogStorage(self.transport(token).request_json, TABLE, options or {}, clock)
+        storage = CatalogStorage(self.transport(token).request, TABLE, options or {}, clock)
         return DirectDeltaLocks(storage, name=TABLE, clock=clock, **settings)

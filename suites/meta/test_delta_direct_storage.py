@@ -35,6 +35,7 @@ from tofu_databricks.locks.delta_storage import (
     normal_location,
     parse_options,
 )
+from tofu_databricks.reply import Reply
 
 NEEDS_MOTO = pytest.mark.skipif(
     importlib.util.find_spec("moto") is None, reason="moto is missing: pip install 'lockproof[bench]'"
@@ -247,9 +248,11 @@ def test_managed_table_is_refused(shared: SharedTable) -> None:
 def test_table_with_catalog_commits_is_refused(feature: str) -> None:
     """Unity Catalog's own word for it is enough; no credentials are asked for."""
 
-    def answer(method: str, path: str, **given: Any) -> dict[str, Any]:
+    def answer(method: str, path: str, **given: Any) -> Reply:
         assert method == "GET"
-        return {"table_type": "EXTERNAL", "data_source_format": "DELTA", "properties": {feature: "supported"}}
+        properties = {feature: "supported"}
+        table = {"table_type": "EXTERNAL", "data_source_format": "DELTA", "properties": properties}
+        return Reply(200, {}, json.dumps(table).encode())
 
     with pytest.raises(ConfigError, match="is catalog-managed"):
         CatalogStorage(answer, TABLE, {}).access()

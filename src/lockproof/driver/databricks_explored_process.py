@@ -163,7 +163,7 @@ class SteppedConnector(LakebaseConnector):
     """Connects to Lakebase as the backend does, with a token of its own, but to a session that is lent."""
 
     def __init__(self, backend: Backend, process: Process) -> None:
-        super().__init__(backend.config, backend.transport.request_json, backend.clock)
+        super().__init__(backend.config, backend.transport.request, backend.clock)
         self.process = process
 
     def _connect(self, host: str, user: str, token: Any, settings: str) -> psycopg.Connection[Any]:

@@ -29,7 +29,9 @@ from tofu_databricks.errors import (
     PermissionDenied,
     Unauthenticated,
 )
+from tofu_databricks.reply import Reply
 from tofu_databricks.seams import Clock, SystemClock
+from tofu_databricks.transport import decode_object
 
 R = TypeVar("R")
 
@@ -51,16 +53,18 @@ _TLS = re.compile(r"certificate|does not support SSL|no pg_hba\.conf entry|root\
 _NO_SETTINGS = re.compile(r"unsupported startup parameter", re.IGNORECASE)
 
 
-class RequestJson(Protocol):
-    """One REST call with its retries: `Transport.request_json`."""
+class Request(Protocol):
+    """One REST call with its retries: `Transport.request`."""
 
     def __call__(
         self, method: str, path: str, *, json: Any = None, what: str = "", read_only: bool | None = None
-    ) -> dict[str, Any]: ...
+    ) -> Reply: ...
 
 
 @dataclass(frozen=True)
 class _Token:
+    """`expires` is on the monotonic clock: a wrong or moving clock of this machine changes nothing."""
+
     value: str = field(repr=False)
     expires: float
 
@@ -69,14 +73,14 @@ class LakebaseConnector:
     """Opens connections to the Lakebase database of `config`, as the workspace's caller; thread-safe.
 
     Calling it returns a `psycopg.Connection`. It raises `psycopg.OperationalError` when another try may
-    succeed, `ConfigError`, `PermissionDenied` or `Unauthenticated` when it cannot, and what `request_json`
+    succeed, `ConfigError`, `PermissionDenied` or `Unauthenticated` when it cannot, and what `request`
     raises. A token is minted when the first login needs one, used again until it is about to expire, and once
     more when the server refuses it.
     """
 
-    def __init__(self, config: Config, request_json: RequestJson, clock: Clock | None = None) -> None:
+    def __init__(self, config: Config, request: Request, clock: Clock | None = None) -> None:
         self.config = config
-        self.request_json = request_json
+        self.request = request
         self.clock = clock or SystemClock()
         self._mutex = threading.Lock()
         self._host = config.lakebase_host
@@ -118,12 +122,12 @@ class LakebaseConnector:
         """The read-write host; a compute that is still being made has none yet."""
         if self.config.lakebase_instance:
             name = quote(self.config.lakebase_instance, safe="")
-            found = self._ask("GET", f"/api/2.0/database/instances/{name}")
+            found = self._look_up(f"/api/2.0/database/instances/{name}")
             if found.get("state") == "STOPPED":
                 raise ConfigError(f"Lakebase instance {self.config.lakebase_instance} is stopped: start it")
             host = found.get("read_write_dns")
         else:
-            found = self._ask("GET", f"/api/2.0/postgres/{self._resource}")
+            found = self._look_up(f"/api/2.0/postgres/{self._resource}")
             host = ((found.get("status") or {}).get("hosts") or {}).get("host")
         if not host:
             raise psycopg.OperationalError("the Lakebase compute has no host yet")
@@ -131,7 +135,7 @@ class LakebaseConnector:
 
     def _find_user(self) -> str:
         """The caller's e-mail, or a service principal's application id."""
-        found = self._ask("GET", "/api/2.0/preview/scim/v2/Me")
+        found = self._look_up("/api/2.0/preview/scim/v2/Me")
         name = found.get("userName")
         if not isinstance(name, str) or not name:
             raise MalformedReply("the workspace does not say who the caller is; set lakebase_user")
@@ -139,24 +143,30 @@ class LakebaseConnector:
 
     def _fresh_token(self) -> _Token:
         """A token with more than `REFRESH_BEFORE` to live. Call with the mutex held."""
-        if self._token is None or self.clock.now() >= self._token.expires - REFRESH_BEFORE:
+        if self._token is None or self.clock.monotonic() >= self._token.expires - REFRESH_BEFORE:
             if self.config.lakebase_instance:
                 body = {"instance_names": [self.config.lakebase_instance], "request_id": str(uuid.uuid4())}
-                found = self._ask("POST", "/api/2.0/database/credentials", body)
-                expires = found.get("expiration_time")
+                reply = self._ask("POST", "/api/2.0/database/credentials", body)
+                name = "expiration_time"
             else:
-                found = self._ask("POST", "/api/2.0/postgres/credentials", {"endpoint": self._resource})
-                expires = found.get("expire_time")
+                reply = self._ask("POST", "/api/2.0/postgres/credentials", {"endpoint": self._resource})
+                name = "expire_time"
+            found = decode_object(reply, "Lakebase credentials")
             try:
-                self._token = _Token(found["token"], datetime.fromisoformat(str(expires)).timestamp())
+                end = datetime.fromisoformat(str(found.get(name))).timestamp()
+                left = reply.seconds_until(end, self.clock.now())
+                self._token = _Token(found["token"], self.clock.monotonic() + left)
             except (KeyError, ValueError):
                 raise MalformedReply("the workspace answered no Lakebase token, or no expiry of it") from None
         return self._token
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    def _look_up(self, path: str) -> dict[str, Any]:
+        return decode_object(self._ask("GET", path), f"Lakebase GET {path}")
+
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Reply:
         what = f"Lakebase {method} {path}"
         try:
-            return self.request_json(method, path, json=body, what=what, read_only=True)
+            return self.request(method, path, json=body, what=what, read_only=True)
         except NotFound as error:
             name = self.config.lakebase_instance or self._resource
             raise ConfigError(f"Lakebase has no {name}, or you may not see it ({error})") from error

@@ -21,7 +21,9 @@ from tofu_databricks.errors import (
     NotFound,
     PermissionDenied,
 )
+from tofu_databricks.reply import Reply
 from tofu_databricks.seams import Clock, SystemClock
+from tofu_databricks.transport import decode_object
 
 TABLES = "/api/2.1/unity-catalog/tables"
 CREDENTIALS = "/api/2.0/unity-catalog/temporary-table-credentials"
@@ -37,18 +39,18 @@ _MOUNTS = ("/Volumes", "/dbfs")
 _FALSE = ("", "false", "0", "no", "off")
 
 
-class RequestJson(Protocol):
-    """One REST call with its retries: `Transport.request_json`."""
+class Request(Protocol):
+    """One REST call with its retries: `Transport.request`."""
 
     def __call__(
         self, method: str, path: str, *, json: Any = None, what: str = "", read_only: bool | None = None
-    ) -> dict[str, Any]: ...
+    ) -> Reply: ...
 
 
 @dataclass(frozen=True)
 class Access:
-    """A way to the table. `options` are the engine's storage options, secrets among them; `expires` is in
-    epoch seconds."""
+    """A way to the table. `options` are the engine's storage options, secrets among them; `expires` is on
+    the monotonic clock."""
 
     location: str
     options: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -89,40 +91,44 @@ class CatalogStorage:
 
     def __init__(
         self,
-        request_json: RequestJson,
+        request: Request,
         table: str,
         options: Mapping[str, str],
         clock: Clock | None = None,
     ) -> None:
-        self.request_json = request_json
+        self.request = request
         self.table = table
         self.clock = clock or SystemClock()
         self._options = checked_options(options)
         self._access: Access | None = None
 
     def access(self) -> Access:
-        if self._access is None or self.clock.now() >= self._access.expires - REFRESH_BEFORE:
+        if self._access is None or self.clock.monotonic() >= self._access.expires - REFRESH_BEFORE:
             self._access = self._minted()
         return self._access
 
     def _minted(self) -> Access:
         what = f"looking up the lock table {self.table}"
         try:
-            found = self.request_json("GET", f"{TABLES}/{quote(self.table, safe='')}", what=what)
+            reply = self.request("GET", f"{TABLES}/{quote(self.table, safe='')}", what=what)
         except NotFound as error:
             raise LockTableMissing(f"the lock table {self.table} is missing ({error})") from error
+        found = decode_object(reply, what)
         self._check(found)
         location = normal_location(str(found.get("storage_location") or ""))
         body = {"table_id": found.get("table_id"), "operation": "READ_WRITE"}
         what = f"credentials for the storage of the lock table {self.table}"
         try:
-            minted = self.request_json("POST", CREDENTIALS, json=body, what=what, read_only=True)
+            reply = self.request("POST", CREDENTIALS, json=body, what=what, read_only=True)
         except PermissionDenied as error:
             raise PermissionDenied(
                 f"{error}; direct locks need SELECT, MODIFY and EXTERNAL USE SCHEMA, "
                 "and a metastore that allows external access"
             ) from error
-        return Access(location, {**self._credentials(minted), **self._options}, _expiry(minted))
+        minted = decode_object(reply, what)
+        left = reply.seconds_until(_expiry(minted), self.clock.now())
+        options = {**self._credentials(minted), **self._options}
+        return Access(location, options, self.clock.monotonic() + left)
 
     def _check(self, found: Mapping[str, Any]) -> None:
         properties = found.get("properties") or {}
