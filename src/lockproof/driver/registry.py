@@ -39,6 +39,14 @@ class BackendSpec:
         """The driver's factory, imported now."""
         return load(self.entry)
 
+    def connect(self) -> Driver:
+        """A driver of this process, once what it needs was provisioned."""
+        return self.factory()(self.options)
+
+    def with_options(self, options: Mapping[str, str]) -> BackendSpec:
+        """The same backend with further options, or others."""
+        return BackendSpec(self.id, self.entry, {**self.options, **options})
+
     def provision(self) -> AbstractContextManager[Mapping[str, str]]:
         """Starts what all processes of the run share (servers, databases); on exit stops it.
 

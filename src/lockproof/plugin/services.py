@@ -43,7 +43,7 @@ class Service:
 
     def connect(self) -> Driver:
         """A driver of this process."""
-        return self.spec.factory()(self.spec.options)
+        return self.spec.connect()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -93,13 +93,13 @@ def start(
     try:
         factory = spec.factory()
         if settings.postgres and getattr(factory, "takes_postgres", hasattr(factory, "provision")):
-            spec = BackendSpec(spec.id, spec.entry, {**spec.options, "postgres_dsn": settings.postgres})
+            spec = spec.with_options({"postgres_dsn": settings.postgres})
             redactor.learn(spec.options)
         shared: AbstractContextManager[Mapping[str, str]] = spec.provision()
         added = stack.enter_context(shared)
         redactor.learn(added)
-        spec = BackendSpec(spec.id, spec.entry, {**spec.options, **added})
-        driver = spec.factory()(spec.options)
+        spec = spec.with_options(added)
+        driver = spec.connect()
         declared = Capabilities({*driver.capabilities(), *_by_nature(spec)})
         info = driver.info
     except (ValueError, SpecError) as error:

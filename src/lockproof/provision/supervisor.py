@@ -7,8 +7,8 @@ next run removes the directory.
 
 Standard input: one JSON line with the fields of `Order`, then nothing, or one JSON line for each thing to do
 (`Site.obey`), until the end. Standard output: one JSON line for each of them, the first
-`{"port": …, "pid": …}` once the server accepts connections; `{"error": "…"}` for what could not be done.
-Nothing secret is in an argument, an environment variable or a log.
+`{"port": …, "pid": …, "log": …}` once the server accepts connections; `{"error": "…"}` for what could not be
+done. Nothing secret is in an argument, an environment variable or a log.
 """
 
 from __future__ import annotations
@@ -191,6 +191,7 @@ class Cluster:
         self.log = home / f"{name}.log"
         self.port = 0
         self.server: Any = None
+        self._log_before = 0
 
     def initialise(self) -> None:
         """initdb, as the user that the server runs as."""
@@ -241,12 +242,12 @@ class Cluster:
             raise Refused(f"{program} failed: {last_line(done.stdout.decode(errors='replace'))}")
 
     def start(self) -> dict[str, Any]:
-        """Starts the server on 127.0.0.1, on a free port or on the one that it had; `port` and `pid`, once it
-        accepts connections."""
+        """Starts the server on 127.0.0.1, on a free port or on the one that it had; its `port`, its `pid` and the
+        path of its `log`, once it accepts connections."""
         for port in (self.port,) if self.port else (free_port() for _ in range(PORTS)):
             if self.started(port):
                 self.port = port
-                return {"port": port, "pid": self.server.pid}
+                return {"port": port, "pid": self.server.pid, "log": str(self.log)}
             if "could not bind" not in self.said():
                 break
         raise Refused(f"the server did not start: {last_line(self.said())}")
@@ -261,7 +262,8 @@ class Cluster:
                 "port": str(port),
                 "unix_socket_directories": "",
             }
-            with open(self.log, "wb") as log:
+            self._log_before = self.log.stat().st_size
+            with open(self.log, "ab") as log:
                 self.server = subprocess.Popen(
                     [
                         *(self.bindir / "postgres", "-D", self.data),
@@ -282,7 +284,7 @@ class Cluster:
 
     def said(self) -> str:
         """The log of the last start."""
-        return self.log.read_text(errors="replace")
+        return self.log.read_bytes()[self._log_before :].decode(errors="replace")
 
     def ready(self) -> bool:
         """Waits until the server itself says "ready", or "standby", in its pid file, as pg_ctl does; False
