@@ -9,7 +9,6 @@ rules of every other call, and a personal access token lets it ask nothing.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,7 +16,9 @@ import requests
 
 from tofu_databricks.config import Config, normal_host
 from tofu_databricks.errors import BackendError, ConfigError, Unauthenticated, Unavailable
+from tofu_databricks.oauth import ServicePrincipal
 from tofu_databricks.reply import one_line
+from tofu_databricks.seams import Clock, SystemClock
 from tofu_databricks.transport import Transport
 
 if TYPE_CHECKING:
@@ -35,22 +36,19 @@ T = TypeVar("T")
 class Credentials:
     """The workspace's address and the headers that authenticate a request to it; thread-safe.
 
-    Nothing is resolved before the first use. Both methods raise `ConfigError` (no or contradictory
+    Nothing is resolved before the first use. `host` and `headers` raise `ConfigError` (no or contradictory
     credentials), `Unauthenticated` (refused by the token endpoint) or `Unavailable`.
     """
 
     def __init__(
-        self,
-        config: Config,
-        *,
-        deadline: float = AUTH_DEADLINE,
-        monotonic: Callable[[], float] = time.monotonic,
+        self, config: Config, *, deadline: float = AUTH_DEADLINE, clock: Clock | None = None
     ) -> None:
         self.config = config
         self.deadline = deadline
-        self.monotonic = monotonic
+        self.clock = clock or SystemClock()
         self.mutex = threading.Lock()
         self.sdk: SdkConfig | None = None
+        self.principal: ServicePrincipal | None = None
         self.asked = ""
         self.outage = ""
         self.outage_ends = 0.0
@@ -67,21 +65,30 @@ class Credentials:
         return normal_host(str(self._resolved().host))
 
     def headers(self) -> Mapping[str, str]:
-        """Fresh authentication headers; the SDK refreshes a token before it expires."""
+        """Fresh authentication headers; a token is replaced before it expires."""
         if self.direct:
             return {"Authorization": f"Bearer {self.config.token}"}
         sdk = self._resolved()
-        return self._bounded(sdk.authenticate)
+        return self._bounded(self.principal.headers if self.principal else sdk.authenticate)
+
+    def refused(self, headers: Mapping[str, str]) -> None:
+        """The workspace does not accept these headers. They are not sent again: the next request looks for
+        others, from the token endpoint or from wherever the SDK found these."""
+        with self.mutex:
+            if self.principal is not None:
+                self.principal.forget(headers)
+            else:
+                self.sdk = None
 
     def _resolved(self) -> SdkConfig:
         with self.mutex:
             if self.sdk is None:
-                if self.outage and self.monotonic() < self.outage_ends:
+                if self.outage and self.clock.monotonic() < self.outage_ends:
                     raise Unavailable(self.outage)
                 try:
-                    sdk = self._bounded(self._construct)
+                    sdk, self.principal = self._bounded(self._construct)
                 except Unavailable as error:
-                    self.outage, self.outage_ends = str(error), self.monotonic() + REMEMBERED
+                    self.outage, self.outage_ends = str(error), self.clock.monotonic() + REMEMBERED
                     raise
                 if not sdk.host:
                     raise ConfigError(
@@ -90,11 +97,19 @@ class Credentials:
                 self.sdk = sdk
             return self.sdk
 
-    def _construct(self) -> SdkConfig:
+    def _construct(self) -> tuple[SdkConfig, ServicePrincipal | None]:
         from tofu_databricks.sdkconfig import ResolvedConfig  # imported late: it takes a second
 
         given = {name: value for name, value in self.explicit().items() if value}
-        return ResolvedConfig(self._look, **given, retry_timeout_seconds=int(self.deadline))
+        sdk = ResolvedConfig(self._look, **given, retry_timeout_seconds=int(self.deadline))
+        if sdk.auth_type != "oauth-m2m":
+            return sdk, None
+        principal = ServicePrincipal(sdk, self.clock, retry_deadline=self.deadline, verify=self._verify)
+        return sdk, principal
+
+    @property
+    def _verify(self) -> bool | str:
+        return self.config.ca_certificate or not self.config.skip_cert_verification
 
     def _look(self, host: str, asked: bool) -> None:
         """Raises `ConfigError` for a host that is no address, `Unavailable` for one that does not answer."""
@@ -102,8 +117,9 @@ class Credentials:
         if not asked:
             return
         self.asked = host
-        verify = self.config.ca_certificate or not self.config.skip_cert_verification
-        probe = Transport(lambda: host, dict, retry_deadline=self.deadline, verify=verify)
+        probe = Transport(
+            lambda: host, dict, clock=self.clock, retry_deadline=self.deadline, verify=self._verify
+        )
         try:
             probe.request("GET", METADATA, what="authentication")
         except Unavailable:

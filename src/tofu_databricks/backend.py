@@ -62,10 +62,11 @@ class Backend:
         self.checkpoint = checkpoint or no_checkpoint
         self.connect = connect
         self.layout = self.layout_class(config.root, config.key)
-        credentials = self.credentials_class(config)
+        credentials = self.credentials_class(config, clock=self.clock)
         self.transport = self.transport_class(
             credentials.host,
             credentials.headers,
+            refused=credentials.refused,
             adapter=transport,
             clock=self.clock,
             checkpoint=self.checkpoint,

@@ -21,7 +21,7 @@ import urllib3
 from requests.adapters import BaseAdapter, HTTPAdapter
 
 from tofu_databricks import __version__
-from tofu_databricks.errors import BackendError, MalformedReply, Throttled, Unavailable
+from tofu_databricks.errors import BackendError, MalformedReply, Throttled, Unauthenticated, Unavailable
 from tofu_databricks.reply import RETRIED, Reply, one_line
 from tofu_databricks.seams import Checkpoint, Clock, SystemClock, no_checkpoint
 
@@ -37,6 +37,8 @@ USER_AGENT = f"tofu-databricks/{__version__}"
 
 Authenticate = Callable[[], Mapping[str, str]]
 """Gives the headers that authenticate a request, fresh for each one."""
+Refused = Callable[[Mapping[str, str]], object]
+"""Is told the headers that a request was refused with as unauthenticated."""
 Guard = Callable[[], None]
 """Says, by raising a `BackendError`, that a request may not be sent again."""
 
@@ -45,7 +47,8 @@ class Transport:
     """Requests to one workspace; safe to use from several threads.
 
     `host` and `authenticate` are called for each attempt, so that credentials are as fresh as their
-    source keeps them. `adapter` replaces the sockets: a `requests` adapter, mounted for every address.
+    source keeps them; `refused` is told those that were not accepted. `adapter` replaces the sockets: a
+    `requests` adapter, mounted for every address.
     """
 
     retries = RETRIES
@@ -56,6 +59,7 @@ class Transport:
         host: Callable[[], str],
         authenticate: Authenticate,
         *,
+        refused: Refused = lambda headers: None,
         adapter: BaseAdapter | None = None,
         clock: Clock | None = None,
         checkpoint: Checkpoint | None = None,
@@ -64,6 +68,7 @@ class Transport:
     ) -> None:
         self.host = host
         self.authenticate = authenticate
+        self.refused = refused
         self.clock = clock or SystemClock()
         self.checkpoint = checkpoint or no_checkpoint
         self.retry_deadline = retry_deadline
@@ -268,7 +273,10 @@ class _Call:
         if reply.status == 429:
             self.throttled += 1
             raise _Failed(reply.error(self.what), again=True, wait=transport.pause(reply))
-        raise _Failed(reply.error(self.what), again=False)
+        error = reply.error(self.what)
+        if isinstance(error, Unauthenticated):
+            transport.refused(credentials)
+        raise _Failed(error, again=False)
 
     def send(self, url: str, credentials: Mapping[str, str]) -> Reply:
         def authenticated(request: requests.PreparedRequest) -> requests.PreparedRequest:

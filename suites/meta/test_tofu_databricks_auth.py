@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from lockproof.driver.databricks_bed import SkippingClock
 from lockproof.fakes.databricks import FakeWorkspace
 from lockproof.fakes.databricks.inprocess import activate
 from tofu_databricks.auth import Credentials
 from tofu_databricks.config import Config
-from tofu_databricks.errors import BackendError, ConfigError, Unauthenticated, Unavailable
+from tofu_databricks.errors import BackendError, ConfigError, MalformedReply, Unauthenticated, Unavailable
 
 SECRET = "dapi-very-secret"
 
@@ -158,7 +159,8 @@ def test_unreachable_login_is_unavailable(workspace: FakeWorkspace, monkeypatch:
     subject = credentials(workspace, client_id=client.client_id, client_secret=client.secret)
     error = failure_of(subject)
     assert type(error) is Unavailable
-    assert "cannot reach the service that issues credentials" in str(error)
+    assert "the request for an OAuth token: no answer" in str(error)
+    assert len(workspace.log.select(path="/oidc/v1/token")) == 4
 
 
 def test_threads_share_one_resolution(workspace: FakeWorkspace) -> None:
@@ -209,9 +211,9 @@ def test_outage_of_the_login_is_remembered_for_a_moment(
 ) -> None:
     """Three calls in a row do not wait for the same outage three times; one that comes later tries again."""
     client = workspace.directory.create_client(workspace.create_principal("robot", service=True))
-    time = [100.0]
+    clock = SkippingClock()
     subject = credentials(workspace, client_id=client.client_id, client_secret=client.secret)
-    subject.monotonic = lambda: time[0]
+    subject.clock = clock
     workspace.add_fault(path="/.well-known/*", drop=True, times=None)
     first = failure_of(subject)
     asked = workspace.log.count
@@ -219,7 +221,7 @@ def test_outage_of_the_login_is_remembered_for_a_moment(
     assert (type(again), str(again)) == (Unavailable, str(first))
     assert workspace.log.count == asked == 4
     workspace.faults.remove()
-    time[0] += 6.0
+    clock.sleep(6.0)
     assert subject.headers()["Authorization"].startswith("Bearer ey")
 
 
@@ -253,3 +255,63 @@ def test_failed_resolution_is_tried_again(workspace: FakeWorkspace, tmp_path: Pa
     (tmp_path / "databrickscfg").write_text(f"[DEFAULT]\nhost = {workspace.url}\ntoken = later\n")
     subject.config = credentials(None).config
     assert subject.headers() == {"Authorization": "Bearer later"}
+
+
+@pytest.mark.parametrize(
+    ("status", "requests", "kind"),
+    [(500, 4, Unavailable), (503, 4, Unavailable), (401, 1, Unauthenticated), (400, 1, Unauthenticated)],
+)
+def test_token_endpoint_is_asked_again_by_the_rules_of_every_call(
+    workspace: FakeWorkspace, status: int, requests: int, kind: type[BackendError]
+) -> None:
+    """An outage of the token endpoint is retried three times and called one; a refusal is asked for once."""
+    client = workspace.directory.create_client(workspace.create_principal("robot", service=True))
+    subject = credentials(workspace, client_id=client.client_id, client_secret=client.secret)
+    subject.clock = SkippingClock()
+    workspace.add_fault(path="/oidc/v1/token", status=status, times=None)
+    assert type(failure_of(subject)) is kind
+    assert len(workspace.log.select(path="/oidc/v1/token")) == requests
+
+
+def test_refused_token_is_replaced_by_the_next_request(workspace: FakeWorkspace) -> None:
+    """A token that is refused before its time, since clocks differ or it was revoked, is not sent again."""
+    client = workspace.directory.create_client(workspace.create_principal("robot", service=True))
+    subject = credentials(workspace, client_id=client.client_id, client_secret=client.secret)
+    first = subject.headers()
+    subject.refused({"Authorization": "Bearer an-older-one"})
+    assert subject.headers() == first
+    subject.refused(first)
+    second = subject.headers()
+    assert second != first
+    assert len(workspace.log.select(path="/oidc/v1/token")) == 2
+
+
+def test_token_is_replaced_a_minute_before_its_end(workspace: FakeWorkspace) -> None:
+    """Which end that is says the monotonic clock, from the moment in which the token was asked for."""
+    client = workspace.directory.create_client(workspace.create_principal("robot", service=True))
+    subject = credentials(workspace, client_id=client.client_id, client_secret=client.secret)
+    clock = subject.clock = SkippingClock()
+    first = subject.headers()
+    clock.sleep(3600 - 61)
+    assert subject.headers() == first
+    clock.sleep(1)
+    assert subject.headers() != first
+
+
+def test_answer_without_a_token_is_malformed(workspace: FakeWorkspace) -> None:
+    """A token endpoint that answers something else is told so."""
+    subject = credentials(workspace, client_id="i", client_secret="s")
+    workspace.add_fault(path="/oidc/v1/token", status=200, body={"token_type": "Bearer"})
+    assert type(failure_of(subject)) is MalformedReply
+
+
+def test_profile_that_was_put_right_is_read_after_a_refusal(workspace: FakeWorkspace, tmp_path: Path) -> None:
+    """A token of the configuration file that the workspace refuses is looked up again."""
+    profile = tmp_path / "databrickscfg"
+    profile.write_text(f"[DEFAULT]\nhost = {workspace.url}\ntoken = old\n")
+    subject = credentials(None)
+    old = subject.headers()
+    profile.write_text(f"[DEFAULT]\nhost = {workspace.url}\ntoken = new\n")
+    assert subject.headers() == old
+    subject.refused(old)
+    assert subject.headers() == {"Authorization": "Bearer new"}
