@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
-import select
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from lockproof.driver.databricks import DatabricksDriver, DatabricksScope
 from lockproof.suites.meta.gateway_bed import SECRET, Wire, lock_body
+from lockproof.suites.meta.served_gateway import DEADLINE, command, serving
 from tofu_databricks import __version__
 from tofu_databricks.cli import main
 
-DEADLINE = 60.0
 Call = Callable[..., tuple[int, str, str]]
 UNREACHABLE = {
     "TOFU_DATABRICKS_HOST": "http://127.0.0.1:9",
@@ -45,20 +41,9 @@ def scope(driver: DatabricksDriver, request: pytest.FixtureRequest) -> Iterator[
         yield opened
 
 
-def command(settings: Mapping[str, str], *arguments: str, **extra: str) -> subprocess.Popen[str]:
-    """Starts `tofu-databricks ARGUMENTS` with nothing in its environment but settings."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "tofu_databricks.cli", *arguments],
-        env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", **settings, **extra},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def run(settings: Mapping[str, str], *arguments: str, **extra: str) -> tuple[int, str, str]:
     """Exit code, output and error output."""
-    process = command(settings, *arguments, **extra)
+    process = command({**settings, **extra}, *arguments)
     try:
         output, errors = process.communicate(timeout=DEADLINE)
     finally:
@@ -88,25 +73,6 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         return code, shown.out, shown.err
 
     return called
-
-
-@contextmanager
-def serving(
-    settings: Mapping[str, str], *options: str, **extra: str
-) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A running `serve` on a free port and its address."""
-    process = command(settings, "serve", "--port", "0", *options, **extra)
-    try:
-        assert process.stdout is not None
-        assert select.select([process.stdout], [], [], DEADLINE)[0], "serve did not start"
-        line = process.stdout.readline()
-        found = re.search(r"https?://\S+(?=/state/default)", line)
-        assert found, line + process.communicate()[1]
-        yield process, found[0]
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
 
 
 @pytest.mark.parametrize(
