@@ -83,13 +83,15 @@ class DriverInfo:
 @dataclass(frozen=True, slots=True)
 class Address:
     """A network address that a link of a driver ends at. `protocol` is what is spoken there: it says
-    which faults can be told apart on the link; `tcp` is right for everything."""
+    which faults can be told apart on the link; `tcp` is right for everything. `ca_file`: PEM file of the
+    authority to trust with TLS; without one, whom the driver trusts anyhow."""
 
     host: str
     port: int
     tls: bool = False
     server_name: str | None = None
     protocol: Literal["tcp", "http", "postgres"] = "tcp"
+    ca_file: str | None = None
 
 
 class Capabilities(frozenset[str]):

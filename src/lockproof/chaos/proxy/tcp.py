@@ -1,0 +1,87 @@
+"""A link of which only connections and bytes are known."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lockproof.chaos.proxy.armed import Strike
+from lockproof.chaos.proxy.connection import Connection, Send
+from lockproof.chaos.proxy.faults import Delay, DropReply, DropRequest, Reset, SlowBody
+from lockproof.chaos.proxy.wire import Wire
+
+if TYPE_CHECKING:
+    from lockproof.chaos.proxy.link import Link
+
+
+class TcpConnection(Connection):
+    """An exchange begins with bytes of the client after bytes of the server, or with the first ones. Nobody
+    can tell where it ends: the connection is idle when the server had the last word."""
+
+    def __init__(self, link: Link, client: Wire) -> None:
+        super().__init__(link, client)
+        self._asking = False
+        self._strike: Strike | None = None
+        self._passed = 0
+
+    @property
+    def idle(self) -> bool:
+        return not self._asking
+
+    def settle(self) -> None:
+        if self._strike is not None:
+            self._strike.settle()
+
+    async def requests(self) -> None:
+        while data := await self.client.read():
+            begins, self._asking = not self._asking, True
+            if begins:
+                self.settle()
+                self._passed = 0
+                self.link.exchanges += 1
+                self._strike = self.link.script.strike()
+            match self._strike:
+                case Strike(fault=DropRequest()) as strike:
+                    strike.hit()
+                    self.cut()
+                case Strike(fault=Delay(seconds, "request")) as strike:
+                    if begins:
+                        await strike.hold(seconds)
+                    await self.to_server(data)
+                case Strike(fault=SlowBody(rate, "request")) as strike:
+                    await self.trickle(strike, rate, data, self.to_server)
+                case Strike(fault=Reset(after_bytes, "request")) as strike:
+                    await self._pass_up_to(after_bytes, strike, data, self.to_server)
+                case _:
+                    await self.to_server(data)
+        await self.end_requests()
+
+    async def replies(self) -> None:
+        while data := await self.server.read():
+            begins, self._asking = self._asking, False
+            if begins:
+                self._passed = 0
+            match self._strike:
+                case Strike(fault=DropReply()) as strike:
+                    strike.hit()
+                    self.cut()
+                case Strike(fault=Delay(seconds, "reply")) as strike:
+                    if begins:
+                        await strike.hold(seconds)
+                    await self.to_client(data)
+                case Strike(fault=SlowBody(rate, "reply")) as strike:
+                    await self.trickle(strike, rate, data, self.to_client)
+                case Strike(fault=Reset(after_bytes, "reply")) as strike:
+                    await self._pass_up_to(after_bytes, strike, data, self.to_client)
+                case _:
+                    await self.to_client(data)
+        await self.end_replies()
+
+    async def _pass_up_to(self, after_bytes: int, strike: Strike, data: bytes, send: Send) -> None:
+        """Passes bytes until there are more than may pass, and then resets."""
+        left = after_bytes - self._passed
+        self._passed += len(data)
+        if left:
+            await send(data[:left])
+        if len(data) > left:
+            strike.hit()
+            self.reset()
