@@ -73,15 +73,16 @@ class RacyLocks(LakebaseLocks):
     def _create(self, connection: psycopg.Connection[Any]) -> None:
         if not self.create_table:
             return super()._create(connection)
-        schema, table = connection.execute(self._statements.look).fetchone() or (None, None)
+        making = self._tables[0]
+        schema, table = connection.execute(making.look).fetchone() or (None, None)
         try:
             TOGETHER.wait(0.2)  # whoever looks at the same moment sees the same
         except threading.BrokenBarrierError:
             TOGETHER.reset()
         if not schema:
-            connection.execute(self._statements.create_schema.encode())
+            connection.execute(making.create_schema.encode())
         if not table:
-            connection.execute(self._statements.create_table.encode())
+            connection.execute(making.create_table.encode())
         return None
 
 
@@ -162,8 +163,8 @@ class LocksBySession(LockBroken):
 
 class KeylessLocks(LakebaseLocks):
     def _create(self, connection: psycopg.Connection[Any]) -> None:
-        create = self._statements.create_table.replace("PRIMARY KEY", "NOT NULL")
-        self._statements = self._statements._replace(create_table=create)
+        (making,) = self._tables
+        self._tables = [making._replace(create_table=making.create_table.replace("PRIMARY KEY", "NOT NULL"))]
         super()._create(connection)
 
     def acquire(self, key: str, info: LockInfo) -> str:

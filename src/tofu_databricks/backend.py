@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from requests.adapters import BaseAdapter
 
@@ -17,13 +17,16 @@ from tofu_databricks.auth import Credentials
 from tofu_databricks.client import StateClient
 from tofu_databricks.config import Config
 from tofu_databricks.errors import WorkspaceError
+from tofu_databricks.fenced import FencedState, states_by_head
+from tofu_databricks.files_v3 import ConditionalFiles
 from tofu_databricks.layout import DEFAULT, Layout
 from tofu_databricks.lockrecord import LockStoreRecord
-from tofu_databricks.locks import LockStore
+from tofu_databricks.locks import HeadStore, LockStore
 from tofu_databricks.locks.delta import DeltaLocks
 from tofu_databricks.locks.delta_direct import DirectDeltaLocks
 from tofu_databricks.locks.delta_storage import CatalogStorage, GivenStorage, Storage, parse_options
 from tofu_databricks.locks.warehouse import Warehouse
+from tofu_databricks.published import Copies
 from tofu_databricks.seams import Checkpoint, Clock, SystemClock, no_checkpoint
 from tofu_databricks.statefile import has_managed_resources
 from tofu_databricks.statemgr import StateManager
@@ -74,7 +77,8 @@ class Backend:
             verify=config.ca_certificate or not config.skip_cert_verification,
         )
         self.volume = self.volume_class(self.transport, config.root)
-        self.record = LockStoreRecord(self.volume, self.layout.directory, config)
+        self.conditional = self.conditional_files(credentials, transport) if config.files_host else None
+        self.record = LockStoreRecord(self.volume, self.layout.directory, config, self.files_api)
         self._mutex = threading.Lock()
         self._locks: LockStore | None = None
 
@@ -107,14 +111,51 @@ class Backend:
                 checkpoint=self.checkpoint,
             )
         from tofu_databricks.locks.lakebase import LakebaseLocks  # late: psycopg takes a while to import
+        from tofu_databricks.locks.lakebase_heads import LakebaseHeads
 
-        return LakebaseLocks(
+        return (LakebaseHeads if self.config.fencing == "strict" else LakebaseLocks)(
             self.connect or self.connector(),
             schema=self.config.lock_schema,
             table=self.config.lock_table,
             create_table=self.config.create_lock_table,
             clock=self.clock,
             checkpoint=self.checkpoint,
+        )
+
+    def conditional_files(self, credentials: Credentials, adapter: BaseAdapter | None) -> ConditionalFiles:
+        """Files API 3.0 at its own address."""
+        config = self.config
+        return ConditionalFiles(
+            self.transport_class(
+                lambda: config.files_host,
+                credentials.headers,
+                adapter=adapter,
+                clock=self.clock,
+                checkpoint=self.checkpoint,
+                retry_deadline=config.retry_deadline,
+                verify=config.ca_certificate or not config.skip_cert_verification,
+            )
+        )
+
+    def files_api(self) -> str:
+        """The newest Files API that works here: `3.0` or `2.0`. One request where `files_host` is set."""
+        if self.conditional is None or self.conditional.unavailable(self.record.path):
+            return "2.0"
+        return "3.0"
+
+    def fenced(self, workspace: str) -> FencedState | None:
+        """The state of `workspace` under strict fencing; `None` under any other."""
+        if self.config.fencing != "strict":
+            return None
+        return FencedState(
+            self.volume,
+            cast("HeadStore", self.locks),
+            self.record,
+            Copies(self.volume, self.conditional, self.record),
+            self.layout.path(workspace),
+            self.layout.objects(workspace),
+            self.clock,
+            self.checkpoint,
         )
 
     def storage(self) -> Storage:
@@ -135,7 +176,8 @@ class Backend:
     def client(self, workspace: str = DEFAULT) -> StateClient:
         """The bytes and the lock of `workspace`, which need not exist. Raises `WorkspaceError`."""
         path = self.layout.path(workspace)
-        return self.client_class(self.volume, self.locks, path, self.record, self.checkpoint)
+        fenced = self.fenced(workspace)
+        return self.client_class(self.volume, self.locks, path, self.record, self.checkpoint, fenced)
 
     def state_mgr(self, workspace: str = DEFAULT) -> StateManager:
         """The state manager of `workspace`; one that does not exist is made by the first persist."""
@@ -145,6 +187,10 @@ class Backend:
         """All workspaces: `default` first, whether or not it has a state, then the named ones by name."""
         files = (e for e in self.volume.entries(self.layout.directory) if not e.is_directory)
         names = {self.layout.workspace(entry.name) for entry in files}
+        if self.config.fencing == "strict":
+            heads = states_by_head(cast("HeadStore", self.locks), self.record, f"{self.layout.directory}/")
+            found = {self.layout.workspace(name): there for name, there in heads.items()}
+            names = (names - found.keys()) | {name for name, there in found.items() if there}
         return [DEFAULT, *sorted(name for name in names if name is not None)]
 
     def delete_workspace(self, name: str, force: bool = False) -> None:
@@ -154,19 +200,21 @@ class Backend:
         """
         if name == DEFAULT:
             raise WorkspaceError("the default workspace cannot be deleted")
-        path = self.layout.path(name)
+        client = self.client(name)
         if not force:
-            data = self.volume.read(path)
+            data = client.get()
             if data and has_managed_resources(data):
                 raise WorkspaceError(
                     f"workspace {name!r} is not empty: it still tracks resources; "
                     "destroy them first, or delete it with force and leave them behind"
                 )
-        self.volume.delete(path)
+        client.delete()
 
     def close(self) -> None:
         """Drops connections; releases no lock."""
         self.transport.close()
+        if self.conditional is not None:
+            self.conditional.transport.close()
         with self._mutex:
             if self._locks is not None:
                 self._locks.close()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from tofu_databricks.errors import LockMismatch, LockNotHeld
+from tofu_databricks.fenced import FencedState, require_holder
 from tofu_databricks.lockinfo import LockInfo
 from tofu_databricks.lockrecord import LockStoreRecord
 from tofu_databricks.locks import LockStore
@@ -18,8 +18,9 @@ from tofu_databricks.volume import Volume
 class StateClient:
     """State and lock of one workspace, as opaque bytes; safe to use from several threads.
 
-    `path` is the state file's full path, which is also the key of its lock. Keeps nothing between calls,
-    so that any process can finish what another began. Every method raises `BackendError`s.
+    `path` is the state file's full path, which is also the key of its lock. Under strict fencing the state is
+    `fenced`, else the file itself. Keeps nothing between calls, so that any process can finish what another
+    began. Every method raises `BackendError`s.
     """
 
     def __init__(
@@ -29,25 +30,32 @@ class StateClient:
         path: str,
         record: LockStoreRecord,
         checkpoint: Checkpoint | None = None,
+        fenced: FencedState | None = None,
     ) -> None:
         self.volume = volume
         self.locks = locks
         self.path = path
         self.record = record
         self.checkpoint = checkpoint or no_checkpoint
+        self.fenced = fenced
 
     def get(self) -> bytes | None:
-        """The state as it was written, `None` when there is none yet. One request."""
-        return self.volume.read(self.path)
+        """The state as it was written, `None` when there is none yet. A request; strict: a statement too."""
+        return self.fenced.get() if self.fenced else self.volume.read(self.path)
 
     def put(self, data: bytes, *, lock_id: str | None = None) -> None:
-        """Replaces the state. One request, and with a `lock_id` one statement to the lock store before it.
+        """Replaces the state. One request, and with a `lock_id` one statement to the lock store before it;
+        strict: see `FencedState`.
 
         Raises `LockMismatch` or `LockNotHeld` when `lock_id` no longer holds the lock; nothing is written
         then. The lock is looked at again before the write is sent again (throttling may last minutes); an
         error of that look has `definite=False` when an earlier attempt may have been written. Without a
-        `lock_id` the lock is not looked at: locks are advisory (locker.go:43-49).
+        `lock_id` the lock is not looked at: locks are advisory (locker.go:43-49); under strict fencing
+        the write is refused with `StateLocked` while somebody holds it.
         """
+        if self.fenced:
+            self.fenced.put(data, lock_id)
+            return
         if lock_id is None:
             self.volume.write(self.path, data)
             return
@@ -55,8 +63,16 @@ class StateClient:
         self.checkpoint("state.put")
         self.volume.write(self.path, data, guard=partial(self.require_lock, lock_id))
 
-    def delete(self) -> None:
-        """Removes the state; one that is not there is no error. The lock stays as it is."""
+    def delete(self, *, lock_id: str | None = None) -> None:
+        """Removes the state; one that is not there is no error. The lock stays as it is.
+
+        With a `lock_id` under the same conditions as `put`; without, whoever holds the lock.
+        """
+        if self.fenced:
+            self.fenced.delete(lock_id)
+            return
+        if lock_id is not None:
+            self.require_lock(lock_id)
         self.volume.delete(self.path)
 
     def lock(self, info: LockInfo) -> str:
@@ -81,11 +97,4 @@ class StateClient:
 
     def require_lock(self, lock_id: str) -> None:
         """Raises `LockMismatch` or `LockNotHeld` unless `lock_id` holds the lock now."""
-        holder = self.lock_holder()
-        if holder is None:
-            raise LockNotHeld(f"the write was refused: the lock {lock_id} was lost, nobody holds it now")
-        if holder.ID != lock_id:
-            raise LockMismatch(
-                f"the write was refused: {holder.Who or 'another'} holds the lock now (lock ID {holder.ID})",
-                holder=holder,
-            )
+        require_holder(self.lock_holder(), lock_id)

@@ -29,6 +29,8 @@ LONGEST_DURATION = 9_223_372_036.0
 _UC_NAME = re.compile(r"[^./\x00-\x20\x7f]{1,255}")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _WAREHOUSE = re.compile(r"[0-9a-f]{16}")
+FENCING = ("checked", "strict")
+FILES_APIS = ("auto", "2.0", "3.0")
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
@@ -108,13 +110,20 @@ class Config:
     """Path of a PEM file with the authorities to trust for the workspace and for Lakebase."""
     skip_cert_verification: bool = False
     fencing: str = "checked"
-    """`checked`: a write is refused when the lock was lost before it."""
+    """`checked`: a write is refused when the lock was lost before it. `strict`: also when it is lost while
+    the write is under way; see `tofu_databricks.fenced` for what that takes. One for all users of a key."""
+    files_api: str = "auto"
+    """How strict writes publish the copy at `key`: by Files API `2.0`, `3.0` (which needs `files_host`), or
+    `auto`, which is 3.0 where `files_host` is set and serves it."""
+    files_host: str = ""
+    """Address of Files API 3.0, `https://WORKSPACE-ID.storage.REGION.DOMAIN`."""
 
     def __post_init__(self) -> None:
         for name in ("catalog", "schema", "volume"):
             # Unity Catalog names are case-insensitive: two spellings must not be two locks.
             object.__setattr__(self, name, getattr(self, name).lower())
-        object.__setattr__(self, "host", normal_host(self.host))
+        for name in ("host", "files_host"):
+            object.__setattr__(self, name, normal_host(getattr(self, name), name))
         if not self.lock_schema:
             chosen = "tofu_databricks" if self.lock_backend == "lakebase" else self.schema
             object.__setattr__(self, "lock_schema", chosen)
@@ -125,8 +134,7 @@ class Config:
             raise ConfigError(f"ca_certificate: there is no file {self.ca_certificate}")
         if self.ca_certificate and self.skip_cert_verification:
             raise ConfigError("ca_certificate and skip_cert_verification exclude each other: set one of them")
-        if self.fencing != "checked":
-            raise ConfigError(f'fencing = "{self.fencing}" is not available: the one choice is "checked"')
+        _check_fencing(self)
 
     @property
     def root(self) -> str:
@@ -239,16 +247,18 @@ def _seconds(value: Any) -> float:
     return float(value)
 
 
-def normal_host(host: str) -> str:
-    """`host` with a scheme and without a slash at its end. Raises `ConfigError` when there is more to it,
-    such as a user name and password."""
+def normal_host(host: str, setting: str = "host") -> str:
+    """`host` with a scheme and without a slash at its end. Raises `ConfigError`, which names the `setting`,
+    when there is more to it, such as a user name and password."""
     if not host:
         return ""
     if "://" not in host:
         host = f"https://{host}"
     host = host.rstrip("/")
     if not re.fullmatch(r"https?://[^/?#@\s]+", host):
-        raise ConfigError("host: write the workspace's address alone, for example https://workspace.example")
+        raise ConfigError(
+            f"{setting}: write the workspace's address alone, for example https://workspace.example"
+        )
     return host
 
 
@@ -295,6 +305,20 @@ def _check_locking(config: Config) -> None:
         _check_storage(config)
     else:
         _check_lakebase(config)
+
+
+def _check_fencing(config: Config) -> None:
+    for name, choices in (("fencing", FENCING), ("files_api", FILES_APIS)):
+        if getattr(config, name) not in choices:
+            known = ", ".join(f'"{choice}"' for choice in choices)
+            raise ConfigError(f"{name}: {getattr(config, name)!r} is not one of {known}")
+    if config.files_api == "3.0" and not config.files_host:
+        raise ConfigError(
+            'files_api = "3.0" needs files_host, the address of that API: '
+            "https://WORKSPACE-ID.storage.REGION.DOMAIN"
+        )
+    if config.fencing == "strict" and config.lock_backend == "lakebase" and len(config.lock_table) > 57:
+        raise ConfigError("lock_table: at most 57 characters under strict fencing, which adds a table to it")
 
 
 def _check_warehouse(config: Config) -> None:

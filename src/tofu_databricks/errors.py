@@ -6,6 +6,9 @@ No message ever holds a token, a password or a signed URL.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from tofu_databricks.lockinfo import LockInfo
 
 
@@ -102,6 +105,16 @@ class InvalidImport(BackendError):
 
 class WorkspaceError(BackendError):
     """A workspace name or operation is not allowed."""
+
+
+@contextmanager
+def definite() -> Iterator[None]:
+    """Errors raised in here are definite: what is done changes nothing that counts."""
+    try:
+        yield
+    except BackendError as error:
+        error.definite = True
+        raise
 
 
 def _held(text: str, holder: LockInfo | None) -> str:

@@ -2,7 +2,8 @@
 
 `default` is the key's own file. A named workspace is `KEY.tofu-workspaces/NAME.tfstate`, its name
 escaped so that it is one segment. No two of these paths meet, whatever the keys and names: the last
-segment holds no slash, so the rest is the key, and no key may have a segment that ends in the suffix.
+segment holds no slash, so the rest is the key, and no key may have a segment that ends in the suffix. Beside
+them lie `lock-store.json` and, under strict fencing, `objects/NAME.tfstate/…`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from tofu_databricks.errors import WorkspaceError
 
 DEFAULT = "default"
 STATE_SUFFIX = ".tfstate"
+OBJECTS = "objects"
 LONGEST_SEGMENT = 255
 
 
@@ -38,6 +40,12 @@ class Layout:
         if len(segment) > LONGEST_SEGMENT:
             raise WorkspaceError(f"workspace name is too long: {workspace[:40]!r}…")
         return f"{self.directory}/{segment}"
+
+    def objects(self, workspace: str) -> str:
+        """Directory of the objects of `workspace` under strict fencing: no state of a workspace lies in it,
+        nor does it bear the name of one. Raises as `path`."""
+        name = f"{DEFAULT}{STATE_SUFFIX}" if workspace == DEFAULT else self.path(workspace).rpartition("/")[2]
+        return f"{self.directory}/{OBJECTS}/{name}"
 
     def workspace(self, file_name: str) -> str | None:
         """The named workspace whose file `file_name` is; `None` for a file that is none."""

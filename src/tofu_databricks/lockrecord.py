@@ -1,81 +1,144 @@
-"""Which lock store guards a state, written down beside it.
+"""Which lock store guards a state and how its writes are fenced, written down beside it.
 
-Two clients that keep their locks in different tables exclude nothing. So the first one that locks records
-its store in the volume, and one that is configured otherwise is refused.
+Two clients that keep their locks in different tables exclude nothing, and of two that fence differently the
+one does not see what the other wrote. So the first one that locks records its settings in the volume, and one
+that is configured otherwise is refused.
 """
 
 from __future__ import annotations
 
 import json
 import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from tofu_databricks.config import Config
-from tofu_databricks.errors import BackendError, ConfigError
+from tofu_databricks.errors import ConfigError, definite
 from tofu_databricks.reply import one_line
 from tofu_databricks.volume import Volume
 
 FILE_NAME = "lock-store.json"
 
 
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What all clients of a key do alike under strict fencing: the Files API that publishes, and the `era`,
+    which is new with each record: what belongs to another era is not of this volume's present."""
+
+    files_api: str = ""
+    era: str = ""
+
+
 class LockStoreRecord:
     """The record of one key, a file in `directory`; thread-safe.
 
-    Costs a process one request before its first lock, and the first process of all three.
+    Costs a process one request before its first lock, and the first process of all three. A record without
+    a word on fencing, as earlier versions wrote it, means `checked`. `files_api` says which Files API this
+    client can publish by; it is asked when a record leaves or has to leave the choice to us.
     """
 
-    def __init__(self, volume: Volume, directory: str, config: Config) -> None:
+    def __init__(
+        self, volume: Volume, directory: str, config: Config, files_api: Callable[[], str] = lambda: "2.0"
+    ) -> None:
         self.volume = volume
         self.path = f"{directory}/{FILE_NAME}"
-        self.ours = describe(config)
+        self.config = config
+        self.files_api = files_api
         self._mutex = threading.Lock()
-        self._agreed = False
+        self._agreed: Agreement | None = None
 
-    def require(self) -> None:
-        """Records our lock store where none is recorded.
+    def require(self) -> Agreement:
+        """Records our settings where none are recorded.
 
-        Raises `ConfigError`, which names both, where another one is, and the volume's errors; all definite,
-        since no lock is taken here.
+        Raises `ConfigError`, which names both, where others are, and the volume's errors; all definite,
+        since no lock is taken and no state written here.
         """
-        with self._mutex:
-            if self._agreed:
-                return
-            try:
-                theirs = self._recorded()
-            except BackendError as error:
-                error.definite = True
-                raise
-            if theirs != self.ours:
-                raise ConfigError(
-                    f"locks of this state are kept in {one_line(theirs)}, not in {one_line(self.ours)}: "
-                    f"use the same settings, or delete {self.path} when nobody holds a lock"
-                )
-            self._agreed = True
+        agreed = self.agreed()
+        if agreed is not None:
+            return agreed
+        with self._mutex, definite():
+            self.volume.create(self.path, self._ours().encode())
+            return self._agree(self.volume.read(self.path) or b"")  # somebody else may have been first
 
-    def _recorded(self) -> str:
-        found = self.volume.read(self.path)
-        if found is None:
-            self.volume.create(self.path, self.ours.encode())
-            found = self.volume.read(self.path)  # somebody else may have been first
-        return (found or b"").decode("utf-8", "replace")
+    def agreed(self, *, anew: bool = False) -> Agreement | None:
+        """What is recorded, `None` when nothing is; asked once, and again when it is to be `anew`. The errors
+        are those of `require`."""
+        with self._mutex, definite():
+            if self._agreed is None or anew:
+                found = self.volume.read(self.path)
+                if found is None:
+                    return None
+                self._agree(found)
+            return self._agreed
+
+    def _agree(self, recorded: bytes) -> Agreement:
+        line = recorded.decode("utf-8", "replace")
+        theirs, ours = _fields(line), _fields(describe(self.config))
+        agreement = Agreement(str(theirs.pop("files_api", "")), str(theirs.pop("era", "")))
+        wanted = self.config.files_api if self.config.fencing == "strict" else ""
+        if theirs != ours or wanted not in ("auto", agreement.files_api):
+            raise ConfigError(
+                f"locks of this state are kept in {_shown(theirs, agreement.files_api) or one_line(line)}, "
+                f"not in {_shown(ours, wanted)}: "
+                f"use the same settings, or delete {self.path} when nobody holds a lock"
+            )
+        if agreement.files_api == "3.0" and not self.config.files_host:
+            raise ConfigError(
+                f"writes of this state are published by Files API 3.0 ({self.path}): set files_host, "
+                "the address of that API"
+            )
+        self._agreed = agreement
+        return agreement
+
+    def _ours(self) -> str:
+        if self.config.fencing != "strict":
+            return describe(self.config)
+        chosen = self.files_api() if self.config.files_api == "auto" else self.config.files_api
+        ours = {**_fields(describe(self.config)), "files_api": chosen, "era": uuid.uuid4().hex}
+        return json.dumps(ours) + "\n"
 
 
 def describe(config: Config) -> str:
-    """The lock store of `config` as one line of JSON; equal for clients that exclude one another."""
+    """The lock store of `config`, and `fencing` where it is strict, as one line of JSON; equal for clients
+    that exclude one another."""
+    return (
+        json.dumps({**_store(config), **({"fencing": "strict"} if config.fencing == "strict" else {})}) + "\n"
+    )
+
+
+def _store(config: Config) -> dict[str, str]:
     table = f"{config.catalog}.{config.lock_schema}.{config.lock_table}".lower()
     if config.lock_backend == "delta-direct" and config.lock_location:
-        parts = {"lock_backend": "delta-direct", "lock_table": table, "lock_location": config.lock_location}
-        return json.dumps(parts) + "\n"
+        return {"lock_backend": "delta-direct", "lock_table": table, "lock_location": config.lock_location}
     if config.lock_backend in ("delta", "delta-direct"):  # the same table, hence the same locks
-        return json.dumps({"lock_backend": "delta", "lock_table": table}) + "\n"
+        return {"lock_backend": "delta", "lock_table": table}
     compute = (
         f"instances/{config.lakebase_instance}"
         if config.lakebase_instance
         else f"projects/{config.lakebase_project}/branches/{config.lakebase_branch}"
     )
-    parts = {
+    return {
         "lock_backend": config.lock_backend,
         "lakebase": compute,
         "database": config.lakebase_database,
         "lock_table": f"{config.lock_schema}.{config.lock_table}",
     }
-    return json.dumps(parts) + "\n"
+
+
+def _shown(settings: dict[str, Any], files_api: str) -> str:
+    """The settings in an error, empty when there are none: `checked` is said there, and not in a record."""
+    if not settings:
+        return ""
+    fencing = settings.get("fencing", "checked")
+    published = {"files_api": files_api} if files_api else {}
+    return one_line(json.dumps({**settings, "fencing": fencing, **published}), 600)
+
+
+def _fields(line: str) -> dict[str, Any]:
+    try:
+        document = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}

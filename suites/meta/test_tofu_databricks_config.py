@@ -115,7 +115,11 @@ def test_host_is_normalised(given: str, expected: str) -> None:
         ({"lock_timeout": "2562048h"}, "lock_timeout: '2562048h' is longer than a duration can be"),
         ({"create_lock_table": "maybe"}, "create_lock_table: must be true or false, not 'maybe'"),
         ({"ca_certificate": "/no/such/file"}, "ca_certificate: there is no file /no/such/file"),
-        ({"fencing": "strict"}, 'fencing = "strict" is not available'),
+        ({"fencing": "lax"}, "fencing: 'lax' is not one of \"checked\", \"strict\""),
+        ({"files_api": "1.2"}, "files_api: '1.2' is not one of \"auto\", \"2.0\", \"3.0\""),
+        ({"files_api": "3.0"}, 'files_api = "3.0" needs files_host'),
+        ({"files_host": "https://h/path"}, "files_host: write the workspace's address alone"),
+        ({"fencing": "strict", "lock_table": "a" * 58}, "lock_table: at most 57 characters under strict"),
     ],
 )  # fmt: skip
 def test_mistake_is_named_in_one_line(changes: dict[str, Any], expected: str) -> None:

@@ -35,7 +35,7 @@ from lockproof.provision.postgres import provide_postgres
 from lockproof.provision.s3 import provide_s3
 from tofu_databricks import errors
 from tofu_databricks.backend import Backend
-from tofu_databricks.config import ENV_PREFIX, Config
+from tofu_databricks.config import ENV_PREFIX, FENCING, FILES_APIS, Config
 from tofu_databricks.lockinfo import LockInfo as TofuLockInfo
 from tofu_databricks.locks.warehouse import Rows, Warehouse
 from tofu_databricks.seams import Clock
@@ -51,7 +51,8 @@ KEY = "terraform.tfstate"
 PROVISIONED = ("host", "storage", "token", "lakebase_port", "lock_root")
 LOCK_STORAGES = ("local", "s3")
 BEDS: Mapping[str, type[LockBed]] = {**LOCK_BEDS, "delta-direct": DirectBed}
-OPTIONS = ("variant", "postgres_dsn", "lock_storage", "lock_storage_options", *PROVISIONED)
+CHOSEN: Mapping[str, Sequence[str]] = {"fencing": FENCING, "files_api": FILES_APIS}
+OPTIONS = ("variant", "postgres_dsn", "lock_storage", "lock_storage_options", *CHOSEN, *PROVISIONED)
 
 FIELDS = ("ID", "Operation", "Info", "Who", "Version", "Created", "Path")
 KINDS: Mapping[type[errors.BackendError], ErrorKind] = {
@@ -136,6 +137,7 @@ class DatabricksScope:
             "key": KEY,
             "lock_backend": self.driver.variant,
             "lock_schema": self.lock_schema,
+            **self.driver.fencing(self.links["storage"]),
             "lakebase_project": PROJECT,
             "lakebase_host": self.links["postgres"].host,
             "lakebase_port": self.links["postgres"].port,
@@ -193,7 +195,8 @@ class DatabricksDriver:
     Options are what `provision` yields, so that any process of the run can connect: `host` and `storage`
     (the fake's addresses), `token` (its administrator's), `lakebase_port`, `lock_root` and
     `lock_storage_options` (where direct locks are kept). `postgres_dsn` is the user's own, and `lock_storage`
-    his choice for direct locks: `local` (a folder of this machine) or `s3` (moto's server).
+    his choice for direct locks: `local` (a folder of this machine) or `s3` (moto's server). `fencing` and
+    `files_api` are the backend's settings of that name; the fake serves Files API 3.0 unless that is `2.0`.
     """
 
     variants = ("lakebase", "delta", "delta-direct")
@@ -209,7 +212,11 @@ class DatabricksDriver:
         missing = [name for name in PROVISIONED if not options.get(name)]
         if missing:
             raise ValueError(f"the databricks driver was not provisioned: {', '.join(missing)} missing")
+        for name, choices in CHOSEN.items():
+            if options.get(name, choices[0]) not in choices:
+                raise ValueError(f"{name} must be {' or '.join(choices)}, not {options[name]!r}")
         self.options = dict(options)
+        self.strict = options.get("fencing") == "strict"
         self.variant = options.get("variant", self.variants[0])
         self._mutex = threading.Lock()
         self._connection: psycopg.Connection[Any] | None = None
@@ -220,7 +227,7 @@ class DatabricksDriver:
         self.info = DriverInfo(
             "databricks",
             tofu_databricks.__version__,
-            f"tofu_databricks, locks in {self.variant}{on}",
+            f"tofu_databricks, locks in {self.variant}{on}{self._described_fencing()}",
             target="fake",
         )
 
@@ -234,7 +241,19 @@ class DatabricksDriver:
         with SERVICES.shared(
             options.get("postgres_dsn"), options.get("lock_storage", "local")
         ) as provisioned:
+            if options.get("files_api", "2.0") != "2.0":
+                FakeControl(provisioned["host"]).fidelity(files_api_3=True)
             yield provisioned
+
+    def fencing(self, files_v3: Address) -> Mapping[str, str]:
+        """The settings of how writes are fenced; `files_v3` serves Files API 3.0 where that is chosen."""
+        chosen = {name: self.options[name] for name in CHOSEN if name in self.options}
+        if chosen.get("files_api", "2.0") != "2.0":
+            chosen["files_host"] = url_of(files_v3)
+        return chosen
+
+    def _described_fencing(self) -> str:
+        return f", strict fencing by Files API {self.options.get('files_api', '2.0')}" if self.strict else ""
 
     def capabilities(self) -> Capabilities:
         return Capabilities(
@@ -253,6 +272,7 @@ class DatabricksDriver:
                 "in-process",
                 "databricks",
                 "http",
+                *(("locking.fencing-strict",) if self.strict else ()),
                 *BEDS[self.variant].capabilities,
             }
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
 
 from tofu_databricks.lockinfo import LockInfo
 
@@ -44,3 +45,33 @@ class LockStore(Protocol):
 
     def close(self) -> None:
         """Drops connections; releases no lock."""
+
+
+class Head(NamedTuple):
+    """What a `HeadStore` keeps of one key, as of one instant: who holds its lock, and its head's text."""
+
+    holder: LockInfo | None
+    text: str | None
+
+
+class HeadStore(LockStore, Protocol):
+    """A lock store that also keeps one text for each key, its head, which only the holder can replace.
+
+    This is where a write under `fencing = "strict"` takes effect: lock and head are of one store, so that one
+    statement can look at both and change one. A head stays when its lock is released.
+    """
+
+    def head(self, key: str) -> Head:
+        """Holder and head of the key, by one statement."""
+
+    def heads(self, prefix: str) -> Mapping[str, str]:
+        """The heads of all keys that begin with `prefix`, by one statement."""
+
+    def move_head(self, key: str, lock_id: str | None, old: str | None, new: str) -> bool:
+        """Puts `new` in the place of `old` (`None`: of no head) while `lock_id` holds the lock, by one
+        atomic statement; without a `lock_id` whoever holds it.
+
+        True: it was done. False: this delivery of the statement did nothing, since the head is another or
+        the lock not held; an earlier delivery, whose reply was lost, may have: `head` tells. The errors are
+        those of a release.
+        """

@@ -9,6 +9,7 @@ holds session advisory locks and loses updates exactly so (internal/backend/remo
 from __future__ import annotations
 
 import json
+import re
 import select
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -54,6 +55,11 @@ _CREATED_MEANWHILE = (
     pg.DuplicateSchema,
     pg.DuplicateObject,
 )
+LOCK_COLUMNS = (
+    "key text PRIMARY KEY, id text NOT NULL, info text NOT NULL,"
+    " acquired_at timestamptz NOT NULL DEFAULT clock_timestamp(),"
+    " acquired_by text NOT NULL DEFAULT session_user"
+)
 _UPDATED_MEANWHILE = "tuple concurrently updated"
 """Two grants on one schema or table at once; Postgres has no SQLSTATE of its own for it (XX000)."""
 
@@ -82,6 +88,7 @@ class LakebaseLocks:
         self.clock = clock or SystemClock()
         self.checkpoint = checkpoint
         self._statements = _Statements.on(schema, table)
+        self._tables: Sequence[Creation] = [Creation.of(schema, table, LOCK_COLUMNS)]
         self._connections = _Connections(connect)
         self._granted: set[tuple[str, str]] = set()
 
@@ -141,19 +148,13 @@ class LakebaseLocks:
         self._connections.close()
 
     def ddl(self) -> str:
-        """What makes the lock table, as one line of SQL."""
-        unless_there = [
-            f"{what} IF NOT EXISTS{statement.removeprefix(what)}"
-            for what, statement in (
-                ("CREATE SCHEMA", self._statements.create_schema),
-                ("CREATE TABLE", self._statements.create_table),
-            )
-        ]
-        return " ".join(unless_there)
+        """What makes the tables of this store, as one line of SQL."""
+        making = [self._tables[0].create_schema, *(table.create_table for table in self._tables)]
+        return " ".join(re.sub("^(CREATE (SCHEMA|TABLE))", r"\1 IF NOT EXISTS", one) for one in making)
 
     def _read(self, connection: psycopg.Connection[Any], key: str) -> LockInfo | None:
         rows = self._execute(connection, "lock.read", self._statements.read, (key,))
-        return _holder(*rows[0]) if rows else None
+        return holder_of(*rows[0]) if rows else None
 
     def _execute(
         self, connection: psycopg.Connection[Any], step: str, statement: bytes, values: Sequence[str]
@@ -205,22 +206,26 @@ class LakebaseLocks:
             raise
 
     def _create(self, connection: psycopg.Connection[Any]) -> None:
+        for table in self._tables:
+            self._create_table(connection, table)
+
+    def _create_table(self, connection: psycopg.Connection[Any], making: Creation) -> None:
         for _ in range(CREATIONS):
             try:
                 self.checkpoint("lock.look")
-                schema, table = connection.execute(self._statements.look).fetchone() or (None, None)
+                schema, table = connection.execute(making.look).fetchone() or (None, None)
                 if table:
                     return
                 if not self.create_table:
                     raise LockTableMissing(
-                        f"the lock table {self.schema}.{self.table} is missing and create_lock_table is off; "
+                        f"the lock table {making.name} is missing and create_lock_table is off; "
                         f"create it with: {self.ddl()}"
                     )
                 self.checkpoint("lock.create")
                 connection.execute(
-                    self._statements.create_table.encode()
+                    making.create_table.encode()
                     if schema
-                    else f"{self._statements.create_schema} {self._statements.create_table}".encode()
+                    else f"{making.create_schema} {making.create_table}".encode()
                 )
                 return
             except _CREATED_MEANWHILE:
@@ -230,10 +235,10 @@ class LakebaseLocks:
                     raise
             except pg.InsufficientPrivilege as error:
                 raise LockTableMissing(
-                    f"the lock table {self.schema}.{self.table} is missing and role {_role(connection)} may "
+                    f"the lock table {making.name} is missing and role {_role(connection)} may "
                     f"not create it ({_line(error)}); let an administrator run: {self.ddl()}"
                 ) from error
-        raise Unavailable(f"the lock table {self.schema}.{self.table} keeps being created by somebody else")
+        raise Unavailable(f"the lock table {making.name} keeps being created by somebody else")
 
     def _refusal(self, error: psycopg.Error, role: str) -> BackendError:
         name = f"the lock table {self.schema}.{self.table}"
@@ -315,45 +320,63 @@ class _Connections:
         connection.close()
 
 
-class _Statements(NamedTuple):
-    insert: bytes
-    read: bytes
-    delete: bytes
+class Creation(NamedTuple):
+    """How one table, `name`, is looked for and made."""
+
+    name: str
     look: bytes
     create_schema: str
     create_table: str
-    grant: str
 
     @classmethod
-    def on(cls, schema: str, table: str) -> _Statements:
-        def text(template: str, *, values: bool = False) -> str:
-            names = [name.replace("%", "%%") if values else name for name in (schema, table)]
-            parts = {"schema": sql.Identifier(names[0]), "table": sql.Identifier(*names)}
-            quoted = {f"{name}_name": sql.Literal(part.as_string()) for name, part in parts.items()}
-            return sql.SQL(template).format(**parts, **quoted).as_string()
+    def of(cls, schema: str, table: str, columns: str) -> Creation:
+        names = {"schema": sql.Identifier(schema), "table": sql.Identifier(schema, table)}
+
+        def text(template: str) -> str:
+            literals = {f"{name}_name": sql.Literal(part.as_string()) for name, part in names.items()}
+            return sql.SQL(template).format(**names, **literals).as_string()
 
         return cls(
-            insert=text(
-                "INSERT INTO {table} (key, id, info) VALUES (%s, %s, %s)"
-                " ON CONFLICT (key) DO NOTHING RETURNING id",
-                values=True,
-            ).encode(),
-            read=text("SELECT id, info FROM {table} WHERE key = %s", values=True).encode(),
-            delete=text("DELETE FROM {table} WHERE key = %s AND id = %s RETURNING id", values=True).encode(),
+            name=f"{schema}.{table}",
             look=text(
                 "SELECT to_regnamespace({schema_name}) IS NOT NULL, to_regclass({table_name}) IS NOT NULL"
             ).encode(),
             create_schema=text("CREATE SCHEMA {schema}; GRANT USAGE ON SCHEMA {schema} TO PUBLIC;"),
-            create_table=text(
-                "CREATE TABLE {table} (key text PRIMARY KEY, id text NOT NULL, info text NOT NULL,"
-                " acquired_at timestamptz NOT NULL DEFAULT clock_timestamp(),"
-                " acquired_by text NOT NULL DEFAULT session_user);"
-                " GRANT SELECT ON {table} TO PUBLIC;"
-            ),
-            grant=text(
-                "GRANT USAGE ON SCHEMA {schema} TO PUBLIC; GRANT SELECT, INSERT, DELETE ON {table} TO"
-            ),
+            create_table=text("CREATE TABLE {table} ")
+            + f"({columns}); "
+            + text("GRANT SELECT ON {table} TO PUBLIC;"),
         )
+
+
+class _Statements(NamedTuple):
+    insert: bytes
+    read: bytes
+    delete: bytes
+    grant: str
+
+    @classmethod
+    def on(cls, schema: str, table: str) -> _Statements:
+        def text(template: str) -> bytes:
+            return sql.SQL(template).format(table=identifier(schema, table)).as_string().encode()
+
+        return cls(
+            insert=text(
+                "INSERT INTO {table} (key, id, info) VALUES (%s, %s, %s)"
+                " ON CONFLICT (key) DO NOTHING RETURNING id"
+            ),
+            read=text("SELECT id, info FROM {table} WHERE key = %s"),
+            delete=text("DELETE FROM {table} WHERE key = %s AND id = %s RETURNING id"),
+            grant=sql.SQL(
+                "GRANT USAGE ON SCHEMA {schema} TO PUBLIC; GRANT SELECT, INSERT, DELETE ON {table} TO"
+            )
+            .format(schema=sql.Identifier(schema), table=sql.Identifier(schema, table))
+            .as_string(),
+        )
+
+
+def identifier(*names: str) -> sql.Identifier:
+    """A quoted name in a statement that has parameters: there a percent sign is written twice."""
+    return sql.Identifier(*(name.replace("%", "%%") for name in names))
 
 
 def _spoken_to(connection: psycopg.Connection[Any]) -> bool:
@@ -368,7 +391,7 @@ def _spoken_to(connection: psycopg.Connection[Any]) -> bool:
     return bool(poll.poll(0))
 
 
-def _holder(lock_id: str, info: str) -> LockInfo:
+def holder_of(lock_id: str, info: str) -> LockInfo:
     """The row's id counts; what somebody else wrote beside it may be anything."""
     try:
         return replace(LockInfo.from_json(info), ID=lock_id)

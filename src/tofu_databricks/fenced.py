@@ -1,0 +1,291 @@
+"""States under `fencing = "strict"`: no write of a holder that lost its lock is ever seen by a reader.
+
+Files API 2.0 replaces a file under no condition, and an ETag (3.0) says nothing of the lock, which is of
+another store: a holder may lose its lock between the look at it and a write that the tag still allows. So the
+bytes of each write go into a new file, an object, and the write takes effect by one statement in the lock
+store that moves the head to it, while the lock is held and the head is the one that was seen
+(`HeadStore.move_head`). Readers follow the head; `tofu_databricks.published` keeps the copy at `{key}`.
+
+What it costs, beside what `checked` does: a read takes one statement; a write takes two more, one request for
+the object, and one that deletes the object that became too old. Readers need the lock store, too.
+
+A write without a lock is refused while somebody holds one: else anybody could undo what a holder wrote. While
+nobody does, it is as good as any other. A deletion asks for no lock, unless it is given one: OpenTofu deletes
+a workspace after it has released it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+from tofu_databricks.errors import (
+    BackendError,
+    LockMismatch,
+    LockNotHeld,
+    MalformedReply,
+    StateLocked,
+    Unavailable,
+    definite,
+)
+from tofu_databricks.heads import KEPT, Version, Versions
+from tofu_databricks.lockinfo import LockInfo
+from tofu_databricks.lockrecord import LockStoreRecord
+from tofu_databricks.locks import HeadStore
+from tofu_databricks.published import Copies
+from tofu_databricks.seams import Checkpoint, Clock
+from tofu_databricks.volume import Volume
+
+ROUNDS = 10
+"""How often others may move the head first, or its object be gone, before we give up."""
+FIRST_WAIT = 0.05
+LONGEST_WAIT = 1.0
+
+Require = Callable[[LockInfo | None], None]
+"""Says, by raising a `BackendError`, that nothing may be changed while this one holds the lock."""
+
+log = logging.getLogger("tofu_databricks.fencing")
+
+
+class Seen(NamedTuple):
+    """The head as it was seen: who held the lock then, its text, and the versions that it names."""
+
+    holder: LockInfo | None
+    text: str | None
+    versions: Versions
+
+
+@dataclass(frozen=True)
+class FencedState:
+    """The state of one workspace: `path` is the key of its lock and where its copy lies, `objects` the
+    directory of its objects. Safe to use from several threads; every method raises `BackendError`s."""
+
+    volume: Volume
+    locks: HeadStore
+    record: LockStoreRecord
+    copies: Copies
+    path: str
+    objects: str
+    clock: Clock
+    checkpoint: Checkpoint
+
+    def get(self) -> bytes | None:
+        """The state; one statement and one request. `None` when it was deleted or never written."""
+        if self.record.agreed() is None:  # nobody has ever written here under a head
+            return self.volume.read(self.path)
+        return self._current()[1]
+
+    def put(self, data: bytes, lock_id: str | None = None) -> None:
+        """Replaces the state, under the lock that `lock_id` holds to the very moment of effect.
+
+        Raises `LockMismatch` or `LockNotHeld`, without `lock_id` `StateLocked` while somebody holds the lock;
+        nothing is changed then. `definite` is false only when the head may have been moved.
+        """
+        self._change(data, lock_id, partial(require_holder, lock_id=lock_id))
+
+    def delete(self, lock_id: str | None = None) -> None:
+        """Removes the state and its objects, under the lock that `lock_id` holds, or whoever holds one."""
+        self._change(None, lock_id, partial(require_holder, lock_id=lock_id) if lock_id else _anybody)
+
+    def copy_is_current(self) -> bool:
+        """Whether what lies at `path` is the state."""
+        return self.volume.read(self.path) == self.get()
+
+    # --- reading
+
+    def _look(self) -> Seen:
+        with definite():
+            agreed = self.record.agreed()
+            holder, text = self.locks.head(self.path)
+            versions = Versions.parse(text, agreed.era if agreed else "")
+            if text is not None and not versions.all:  # of another era: or is that us?
+                agreed = self.record.agreed(anew=True)
+                versions = Versions.parse(text, agreed.era if agreed else "")
+            return Seen(holder, text, versions)
+
+    def _current(self) -> tuple[Version | None, bytes | None]:
+        """The newest version and its bytes. Without a head that is what lies at `path`: a state of `checked`
+        clients, or put there by hand."""
+        gone = None
+        for turn in range(ROUNDS):
+            latest = self._look().versions.latest
+            if latest is None:
+                return None, self.volume.read(self.path)
+            if latest.object is None:
+                return latest, None
+            data = self.volume.read(self._object(latest.object))
+            if data is not None:
+                if len(data) != latest.size:
+                    place = self._object(latest.object)
+                    raise MalformedReply(f"{place} has {len(data)} bytes, {latest.size} were written")
+                return latest, data
+            if latest == gone:
+                self._wait(turn)
+            gone = latest  # collected meanwhile, as the head will tell; else it is lost
+        raise MalformedReply(
+            f"the state of {self.path} is lost: its object {gone.object if gone else ''} is not there; "
+            f"an older copy may be at {self.path}, older objects in {self.objects}"
+        )
+
+    def _newer(self, version: Version) -> tuple[Version, bytes | None] | None:
+        if self._look().versions.latest == version:
+            return None
+        latest, data = self._current()
+        return None if latest is None or latest == version else (latest, data)
+
+    # --- writing
+
+    def _change(self, data: bytes | None, lock_id: str | None, require: Require) -> None:
+        """Makes `data` the newest version (`None`: a deletion), while `require` raises nothing."""
+        self.record.require()
+        written: Version | None = None
+        before: Seen | None = None
+        lost = False
+        try:
+            for turn in range(ROUNDS):
+                seen = self._look()
+                require(seen.holder)
+                if written is None or before is None or before.text != seen.text:
+                    self._discard(written)  # who moved the head may have taken it for a stray
+                    written = None
+                    written = self._stored(data, seen, lock_id)
+                strays = self._strays(seen, thorough=data is None)
+                after = seen.versions.then(written)
+                moved = self._moved(seen, after, lock_id)
+                if moved:
+                    self._publish(written, data)
+                    self._collect((seen.versions.objects() | strays) - after.objects())
+                    return
+                before, lost = seen, lost or moved is None
+                self._wait(turn)
+            raise Unavailable(f"{self.path} is written by so many that no write got through")
+        except BackendError as error:
+            # A statement that is still under way finds the lock gone as we did; nothing else would stop it.
+            if lost and not (lock_id and isinstance(error, LockMismatch | LockNotHeld)):
+                error.definite = False
+            if error.definite:
+                self._discard(written)
+            raise
+
+    def _stored(self, data: bytes | None, seen: Seen, lock_id: str | None) -> Version:
+        """The next version, its bytes in an object; as long as no head names that, nothing has happened."""
+        latest = seen.versions.latest
+        number = latest.number + 1 if latest else 1
+        now = datetime.datetime.fromtimestamp(self.clock.now(), datetime.UTC).isoformat()
+        if data is None:
+            return Version(number, None, 0, now, lock_id or "")
+        name = f"{number:06d}-{uuid.uuid4().hex}"
+        self.checkpoint("state.put")
+        guard = None if lock_id is None else partial(self._require_lock, lock_id)
+        with definite():
+            self.volume.write(self._object(name), data, guard=guard)
+        return Version(number, name, len(data), now, lock_id or "")
+
+    def _moved(self, seen: Seen, after: Versions, lock_id: str | None) -> bool | None:
+        """Whether the head came to name our version. `None`: not yet, but the statement may yet arrive."""
+        lost = ""
+        try:
+            if self.locks.move_head(self.path, lock_id, seen.text, after.text()):
+                return True
+        except BackendError as error:
+            if error.definite:
+                raise
+            lost = str(error)
+        try:
+            lacks = self._look().versions.lacks(after.all[0])
+        except BackendError as error:
+            unknown = f"{lost or error}; whether the write took effect is unknown"
+            raise Unavailable(unknown, definite=False) from error
+        if lacks is None:
+            raise Unavailable("whether the write took effect is unknown: many came after it", definite=False)
+        return not lacks or (None if lost else False)
+
+    def _require_lock(self, lock_id: str) -> None:
+        require_holder(self._look().holder, lock_id)
+
+    # --- what comes after a write, and cannot fail it
+
+    def _publish(self, version: Version, data: bytes | None) -> None:
+        self.checkpoint("state.publish")
+        try:
+            self.copies.publish(self.path, version, data, self._newer)
+        except BackendError as error:
+            log.warning(
+                "the state is written, but its copy at %s is an older one until the next write: %s",
+                self.path,
+                error,
+            )
+
+    def _strays(self, seen: Seen, *, thorough: bool) -> set[str]:
+        """Objects that writers left who were killed or refused. Looked for now and then.
+
+        Those are there before this write takes effect, and it does not name them: nobody ever will, since
+        whoever has written one and not moved the head yet will find it moved.
+        """
+        latest = seen.versions.latest
+        if not thorough and (latest is None or latest.number % KEPT):
+            return set()
+        try:
+            return {e.name for e in self.volume.entries(self.objects) if not e.is_directory}
+        except BackendError as error:
+            log.warning("%s cannot be cleaned up: %s", self.objects, error)
+            return set()
+
+    def _discard(self, version: Version | None) -> None:
+        if version is not None and version.object is not None:
+            self._collect([version.object])
+
+    def _collect(self, names: Iterable[str]) -> None:
+        for name in names:
+            with suppress(BackendError):  # it is found again by `_strays`
+                self.volume.delete(self._object(name))
+
+    def _object(self, name: str) -> str:
+        return f"{self.objects}/{name}"
+
+    def _wait(self, turn: int) -> None:
+        self.clock.sleep(min(LONGEST_WAIT, FIRST_WAIT * 2.0**turn))
+
+
+def require_holder(holder: LockInfo | None, lock_id: str | None) -> None:
+    """Raises `LockMismatch` or `LockNotHeld` unless `lock_id` holds the lock, without one `StateLocked` when
+    anybody does."""
+    if lock_id is None:
+        if holder is not None:
+            raise StateLocked(
+                f"the write was refused: {holder.Who or 'another'} holds the lock (lock ID {holder.ID}), and "
+                "under strict fencing only who holds it writes",
+                holder=holder,
+            )
+        return
+    if holder is None:
+        raise LockNotHeld(f"the write was refused: the lock {lock_id} was lost, nobody holds it now")
+    if holder.ID != lock_id:
+        raise LockMismatch(
+            f"the write was refused: {holder.Who or 'another'} holds the lock now (lock ID {holder.ID})",
+            holder=holder,
+        )
+
+
+def states_by_head(locks: HeadStore, record: LockStoreRecord, directory: str) -> Mapping[str, bool]:
+    """The file names in `directory` (it ends in a slash) of states that have a head, and whether they are
+    there or were deleted. One statement."""
+    agreed = record.agreed()
+    if agreed is None:
+        return {}
+    found: dict[str, bool] = {}
+    for key, text in locks.heads(directory).items():
+        latest = Versions.parse(text, agreed.era).latest
+        if latest is not None:
+            found[key.removeprefix(directory)] = latest.object is not None
+    return found
+
+
+def _anybody(holder: LockInfo | None) -> None:
+    """Whoever holds the lock."""
