@@ -18,7 +18,7 @@ import secrets
 import socket
 import struct
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -29,12 +29,18 @@ from lockproof.fakes.databricks.lakebase import Endpoint, Lakebase, Login, Login
 from lockproof.fakes.databricks.lakebase_faults import Armed, SessionFaults
 from lockproof.fakes.databricks.lakebase_storage import Storage
 from lockproof.fakes.databricks.lakebase_tls import server_context
+from lockproof.pgwire import (
+    CANCEL_REQUEST,
+    GSS_REQUEST,
+    LONGEST_STARTUP,
+    SSL_REQUEST,
+    fatal,
+    message,
+    statements,
+    whole,
+)
 
-SSL_REQUEST = 80877103
-GSS_REQUEST = 80877104
-CANCEL_REQUEST = 80877102
 VERSION_3_0 = 3 << 16
-LONGEST_STARTUP = 10_000
 CHUNK = 1 << 16
 BUFFER = 1 << 20
 WATCH_SECONDS = 0.05
@@ -175,10 +181,10 @@ class LoginProxy:
             if self._tls is not None and not encrypted:
                 raise LoginRefused("connection is insecure (try using `sslmode=require`)", "28000")
             if code > VERSION_3_0:
-                writer.write(_message(b"v", struct.pack("!II", VERSION_3_0, 0)))
+                writer.write(message(b"v", struct.pack("!II", VERSION_3_0, 0)))
             return await self._log_in(_parameters(body), reader, writer)
         except LoginRefused as refusal:
-            writer.write(_fatal(refusal))
+            writer.write(fatal(refusal.sqlstate, refusal.message))
             await writer.drain()
             return None
 
@@ -187,7 +193,7 @@ class LoginProxy:
     ) -> Session:
         user = startup.pop("user", "")
         database = startup.pop("database", user)
-        writer.write(_message(b"R", struct.pack("!I", 3)))  # AuthenticationCleartextPassword
+        writer.write(message(b"R", struct.pack("!I", 3)))  # AuthenticationCleartextPassword
         password = await _read_password(reader)
         if self.faults.strike(user, login=True):
             raise LoginRefused("the database system is starting up", "57P03")
@@ -195,13 +201,13 @@ class LoginProxy:
         upstream = await self._in_thread(self._storage.open, login, startup)
         session = Session(next(self._pids), secrets.randbits(32), login, upstream, writer)
         self.sessions[session.pid] = session
-        writer.write(_message(b"R", struct.pack("!I", 0)))  # AuthenticationOk
+        writer.write(message(b"R", struct.pack("!I", 0)))  # AuthenticationOk
         for name in REPORTED:
             value = upstream.pgconn.parameter_status(name.encode())
             if value is not None:
-                writer.write(_message(b"S", name.encode() + b"\0" + value + b"\0"))
-        writer.write(_message(b"K", struct.pack("!II", session.pid, session.secret)))
-        writer.write(_message(b"Z", b"I"))
+                writer.write(message(b"S", name.encode() + b"\0" + value + b"\0"))
+        writer.write(message(b"K", struct.pack("!II", session.pid, session.secret)))
+        writer.write(message(b"Z", b"I"))
         return session
 
     async def _cancel(self, pid: int, secret: int) -> None:
@@ -241,9 +247,9 @@ class LoginProxy:
         while chunk := await reader.read(CHUNK):
             self.lakebase.touch(session.login.endpoint)
             pending += chunk
-            end = _whole(pending)
+            end = whole(pending)
             if self.faults.armed:
-                for statement in _statements(pending[:end]):
+                for statement in statements(pending[:end]):
                     armed = self.faults.strike(statement)
                     if armed is not None and not await self._strike(armed, session):
                         return
@@ -286,15 +292,6 @@ class LoginProxy:
                 return
 
 
-def _message(kind: bytes, body: bytes) -> bytes:
-    return kind + struct.pack("!I", len(body) + 4) + body
-
-
-def _fatal(refusal: LoginRefused) -> bytes:
-    fields = {"S": "FATAL", "V": "FATAL", "C": refusal.sqlstate, "M": refusal.message}
-    return _message(b"E", b"".join(f"{k}{v}\0".encode() for k, v in fields.items()) + b"\0")
-
-
 async def _read_startup(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     """A message without a type: its code and its body. Raises OSError when it is none."""
     length, code = struct.unpack("!II", await reader.readexactly(8))
@@ -314,28 +311,3 @@ def _parameters(body: bytes) -> dict[str, str]:
     """The names and values of a StartupMessage."""
     texts = [text.decode("utf-8", "replace") for text in body.split(b"\0")]
     return {name: value for name, value in zip(texts[::2], texts[1::2], strict=False) if name}
-
-
-def _frames(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """The kind, begin and end of each whole message."""
-    at = 0
-    while at + 5 <= len(data):
-        end = at + 1 + struct.unpack_from("!I", data, at + 1)[0]
-        if end > len(data):
-            return
-        yield data[at : at + 1], at, end
-        at = end
-
-
-def _whole(data: bytes) -> int:
-    """How much of `data` is whole messages."""
-    return max((end for _, _, end in _frames(data)), default=0)
-
-
-def _statements(data: bytes) -> Iterator[str]:
-    """The SQL texts of simple queries and of statements to parse."""
-    for kind, begin, end in _frames(data):
-        if kind == b"Q":
-            yield data[begin + 5 : end - 1].decode("utf-8", "replace")
-        elif kind == b"P":
-            yield data[begin + 5 : end].split(b"\0")[1].decode("utf-8", "replace")
