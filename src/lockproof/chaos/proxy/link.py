@@ -14,6 +14,7 @@ from lockproof.chaos.proxy.armed import Armed, Script
 from lockproof.chaos.proxy.connection import Connection
 from lockproof.chaos.proxy.faults import Direction, LinkFault, Partition, Protocol, Which, check
 from lockproof.chaos.proxy.http import HttpConnection
+from lockproof.chaos.proxy.postgres import PostgresConnection
 from lockproof.chaos.proxy.shelf import Shelves
 from lockproof.chaos.proxy.tcp import TcpConnection
 from lockproof.chaos.proxy.upstream import connect
@@ -28,7 +29,11 @@ T = TypeVar("T")
 BACKLOG = 1024
 PAUSE_SECONDS = 0.1
 OUT_OF_FILES = "the fault proxy cannot take a connection: too many open files (raise `ulimit -n`)"
-RELAYS: Mapping[Protocol, type[Connection]] = {"tcp": TcpConnection, "http": HttpConnection}
+RELAYS: Mapping[Protocol, type[Connection]] = {
+    "tcp": TcpConnection,
+    "http": HttpConnection,
+    "postgres": PostgresConnection,
+}
 
 
 class Link:
