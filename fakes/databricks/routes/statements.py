@@ -64,6 +64,8 @@ def execute(workspace: FakeWorkspace, request: Request) -> Response:
         options=check_options(body),
     )
     clock = workspace.clock
+    if warehouse.patience is not None:
+        wait = min(wait, warehouse.patience)
     if wait and not statement.await_end(clock.time() + wait, clock) and cancels:
         statement.cancel()
     return _answer(workspace, statement)
@@ -168,7 +170,7 @@ def _answer(workspace: FakeWorkspace, statement: Statement) -> Response:
     return Response.of_json(shown)
 
 
-def _wait_seconds(body: dict[str, Any]) -> int:
+def _wait_seconds(body: dict[str, Any]) -> float:
     given = body.get("wait_timeout")
     found = _WAIT.fullmatch(str(given)) if given not in (None, "") else None
     seconds = 10 if given in (None, "") else int(found[1]) if found else -1

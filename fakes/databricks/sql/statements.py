@@ -209,6 +209,16 @@ class Statements:
         with self.mutex:
             self.lags.append(Lag(contains, versions, times))
 
+    def lagging(self, contains: str) -> int:
+        """How many statements are still to lag, of those that `contains` chose."""
+        with self.mutex:
+            return sum(lag.times or 0 for lag in self.lags if lag.contains == contains)
+
+    def stop_lagging(self, contains: str) -> None:
+        """No statement that `contains` chose lags any more."""
+        with self.mutex:
+            self.lags = [lag for lag in self.lags if lag.contains != contains]
+
     def _run(self, statement: Statement) -> None:
         started = time.perf_counter()
         record = statement.record

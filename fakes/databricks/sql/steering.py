@@ -40,6 +40,14 @@ class SqlControl(FakeControl):
         """The next `times` statements with that text read a snapshot that is `versions` commits old."""
         self.call("lag_snapshots", versions=versions, contains=contains, times=times)
 
+    def lagging(self, contains: str) -> int:
+        """How many statements are still to read an old snapshot, of those that `contains` chose."""
+        return int(self.call("lagging", contains=contains))
+
+    def stop_lagging(self, contains: str) -> None:
+        """Those that `contains` chose read the newest snapshot again."""
+        self.call("stop_lagging", contains=contains)
+
     def statements(self, since: int = 0, contains: str = "") -> list[dict[str, Any]]:
         """The log of statements with `i > since`: see `lockproof.fakes.databricks.sql.statements.Record`."""
         return list(self.call("statements", since=since, contains=contains))
@@ -49,8 +57,8 @@ class SqlControl(FakeControl):
         return str(self.call("create_warehouse", name=name, **settings))
 
     def set_warehouse(self, warehouse_id: str, **settings: Any) -> dict[str, Any]:
-        """Sets `start_seconds`, `auto_stop_mins`, `access` (level by principal, `users` for everybody) or
-        `running`; returns the warehouse."""
+        """Sets `start_seconds`, `auto_stop_mins`, `patience`, `access` (level by principal, `users` for
+        everybody) or `running`; returns the warehouse."""
         return dict(self.call("set_warehouse", warehouse_id=warehouse_id, **settings))
 
     def warehouses(self) -> list[dict[str, Any]]:
@@ -76,6 +84,16 @@ def release_statements(workspace: FakeWorkspace, hold_id: int | None = None) -> 
 @control_operation
 def lag_snapshots(workspace: FakeWorkspace, versions: int, contains: str, times: int | None) -> None:
     workspace.sql.statements.lag(versions, contains=contains, times=times)
+
+
+@control_operation
+def lagging(workspace: FakeWorkspace, contains: str) -> int:
+    return workspace.sql.statements.lagging(contains)
+
+
+@control_operation
+def stop_lagging(workspace: FakeWorkspace, contains: str) -> None:
+    workspace.sql.statements.stop_lagging(contains)
 
 
 @control_operation
@@ -107,7 +125,7 @@ def _set(workspace: FakeWorkspace, warehouse_id: str, settings: dict[str, Any]) 
             found.start() if value else found.stop()
         elif name == "access":
             found.access = dict(value)
-        elif name in ("start_seconds", "auto_stop_mins"):
+        elif name in ("start_seconds", "auto_stop_mins", "patience"):
             setattr(found, name, value)
         else:
             raise ValueError(f"no setting {name!r} of a warehouse")

@@ -35,7 +35,9 @@ _SETTINGS = {
 class Warehouse:
     """A warehouse. `start_seconds`: how long a start takes on the fake's clock; `auto_stop_mins` 0: never.
 
-    `access`: permission level by principal; the name `users` stands for everybody.
+    `access`: permission level by principal; the name `users` stands for everybody. `patience`: seconds after
+    which a statement is answered with the state that it has then, where `wait_timeout` allows more (None: it
+    always does); 0 makes every statement one that is polled.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Warehouse:
     id: str = field(default_factory=lambda: secrets.token_hex(8))
     start_seconds: float = 0.0
     auto_stop_mins: int = 0
+    patience: float | None = None
     settings: dict[str, Any] = field(default_factory=lambda: dict(_SETTINGS))
     access: dict[str, str] = field(default_factory=lambda: {USERS: "CAN_USE"})
     running: int = 0

@@ -7,7 +7,7 @@ import json
 import re
 import sys
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import fields
@@ -24,7 +24,7 @@ from psycopg.pq import TransactionStatus
 import tofu_databricks
 from lockproof.driver.api import Address, Capabilities, DriverInfo, LockInfo, Snapshot
 from lockproof.driver.command_line import CommandLine
-from lockproof.driver.databricks_bed import TestBed
+from lockproof.driver.databricks_bed import SteeredClock, TestBed
 from lockproof.driver.databricks_direct import DirectBed
 from lockproof.driver.databricks_locks import LOCK_BEDS, LockBed
 from lockproof.driver.errors import DriverError, ErrorKind, Locked, LockMismatch, NotLocked
@@ -145,7 +145,7 @@ class DatabricksScope:
         return Config.load({**settings, **self.locks.settings(), **overrides}, environ={})
 
     def client(self, who: str) -> DatabricksClient:
-        return self.open(self.config())
+        return self.open(self.config(), self.driver.clock(self.volume, who))
 
     def open(self, config: Config, clock: Clock | None = None) -> DatabricksClient:
         """A client with any settings and clock."""
@@ -221,6 +221,7 @@ class DatabricksDriver:
         self._mutex = threading.Lock()
         self._connection: psycopg.Connection[Any] | None = None
         self._warehouse: Warehouse | None = None
+        self._clocks: defaultdict[tuple[str, str], SteeredClock] = defaultdict(SteeredClock)
         on = (
             " on S3 by moto" if self.variant == "delta-direct" and options.get("lock_storage") == "s3" else ""
         )
@@ -267,6 +268,7 @@ class DatabricksDriver:
                 "locking.force-unlock",
                 "locking.release-nonce",
                 "locking.fencing",
+                "clients.clock",
                 "clients.process",
                 "test-bed",
                 "in-process",
@@ -285,6 +287,10 @@ class DatabricksDriver:
                 "127.0.0.1", int(self.options["lakebase_port"]), tls=True, protocol="postgres"
             ),
         }
+
+    def clock(self, scope: str, who: str) -> SteeredClock:
+        """The clock of the clients of that name, in this process."""
+        return self._clocks[volume_name(scope), who]
 
     def rest(self, method: str, path: str, body: bytes | dict[str, Any] | None = None) -> None:
         """One call to the fake as its administrator, past the backend. Raises `requests.HTTPError`."""

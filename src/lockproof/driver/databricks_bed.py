@@ -10,7 +10,7 @@ from urllib.parse import quote
 from lockproof.driver.databricks_locks import LockBed
 from lockproof.fakes.databricks.control import FakeControl
 from lockproof.fakes.databricks.requestlog import LogEntry
-from tofu_databricks.seams import Clock
+from tofu_databricks.seams import Clock, SystemClock
 
 if TYPE_CHECKING:
     from lockproof.driver.databricks import DatabricksClient, DatabricksScope
@@ -35,6 +35,35 @@ class SkippingClock:
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self.time += seconds
+
+
+class SteeredClock(SystemClock):
+    """The machine's clock, until somebody sets it: wrong by `offset` seconds, or standing still.
+
+    Only what it says of the time of day is wrong; like a real one it has a monotonic clock that is right.
+    `asked` counts how often the backend looked at it.
+    """
+
+    def __init__(self) -> None:
+        self.offset = 0.0
+        self.stands_at: float | None = None
+        self.asked = 0
+
+    def now(self) -> float:
+        self.asked += 1
+        return (super().now() if self.stands_at is None else self.stands_at) + self.offset
+
+    def monotonic(self) -> float:
+        self.asked += 1
+        return super().monotonic()
+
+    def stop(self) -> None:
+        """It stands still from now on."""
+        self.stands_at = super().now()
+
+    def put_right(self) -> None:
+        """It tells the machine's time again."""
+        self.offset, self.stands_at = 0.0, None
 
 
 class TestBed:

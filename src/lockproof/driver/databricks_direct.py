@@ -42,7 +42,7 @@ class DirectBed(DeltaBed):
     loss is an error that is raised after the commit.
     """
 
-    capabilities: ClassVar[frozenset[str]] = frozenset()
+    capabilities: ClassVar[frozenset[str]] = frozenset({"locking.delta"})
 
     def __init__(self, scope: DatabricksScope) -> None:
         super().__init__(scope)

@@ -216,7 +216,9 @@ class LoggedStatements:
 class DeltaBed:
     """A Unity Catalog schema of its own, and for some tests a SQL warehouse of its own."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset({"locking.grants"})
+    capabilities: ClassVar[frozenset[str]] = frozenset(
+        {"locking.grants", "locking.delta", "service.warehouse"}
+    )
     other_backend: ClassVar[str] = "lakebase"
 
     def __init__(self, scope: DatabricksScope) -> None:
