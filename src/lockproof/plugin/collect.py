@@ -84,15 +84,18 @@ def narrowings(
 
 class SuiteModule(pytest.Module):
     """A module of a conformance suite. Imported under its installed name, so that there is one copy
-    of it in the process and its assertions are rewritten; collects `test_*` functions only."""
+    of it in the process and its assertions are rewritten; collects `test_*` functions only. What it names
+    in `pytest_plugins` has its fixtures."""
 
     def _getobj(self) -> object:
         relative = self.path.relative_to(suite_root()).with_suffix("")
         try:
-            return importlib.import_module(".".join((PACKAGE, *relative.parts)))
+            module = importlib.import_module(".".join((PACKAGE, *relative.parts)))
+            self.config.pluginmanager.consider_module(module)
         except Exception as failure:
             where = f"{self.nodeid} cannot be imported: {type(failure).__name__}: {failure}"
             raise self.CollectError(where) from failure
+        return module
 
     def funcnamefilter(self, name: str) -> bool:
         return name.startswith("test_")
