@@ -84,10 +84,17 @@ def stop(workspace: FakeWorkspace, request: Request) -> Response:
     return Response.of_json({})
 
 
-@routes("DELETE", f"{WAREHOUSES}/{{id}}", name="Delete a warehouse", source=f"{DOC}/delete")
+@routes(
+    "DELETE",
+    f"{WAREHOUSES}/{{id}}",
+    name="Delete a warehouse",
+    source=f"{DOC}/delete",
+    notes="Its statements that have not ended are cancelled (inferred).",
+)
 def delete(workspace: FakeWorkspace, request: Request) -> Response:
     found = _managed(workspace, request)
     del workspace.sql.warehouses.by_id[found.id]
+    workspace.sql.statements.cancel_all(found)
     return Response.of_json({})
 
 

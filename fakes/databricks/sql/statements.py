@@ -209,6 +209,13 @@ class Statements:
         with self.mutex:
             self.lags.append(Lag(contains, versions, times))
 
+    def cancel_all(self, warehouse: Warehouse) -> None:
+        """Cancels the statements of a warehouse that is gone."""
+        with self.mutex:
+            its = [statement for statement in self.by_id.values() if statement.warehouse is warehouse]
+        for statement in its:
+            statement.cancel()
+
     def lagging(self, contains: str) -> int:
         """How many statements are still to lag, of those that `contains` chose."""
         with self.mutex:

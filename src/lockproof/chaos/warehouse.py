@@ -18,6 +18,8 @@ from lockproof.driver.recorder import RecordedScope
 from lockproof.spec.outcome import Unknown
 from tofu_databricks.locks.warehouse import STATEMENTS, SqlError
 
+PAUSE = 0.5
+"""Seconds between two rounds of upkeep: a statement that loses to one has to get through before the next."""
 THROTTLING = ("1", "0", "", "soon")
 """What `Retry-After` says: seconds, nothing, or something that is neither seconds nor a date."""
 UPKEEP = (
@@ -225,7 +227,7 @@ class Upkeep(WarehouseNemesis):
                     self.done += 1
                 except SqlError as error:
                     self.failures.append(error)  # no table yet, or the users' commits came first
-            self.over.wait(0.01)
+            self.over.wait(PAUSE)
 
     def statements(self) -> Sequence[str]:
         """What is done again and again."""

@@ -43,6 +43,7 @@ class DirectBed(DeltaBed):
     """
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"locking.delta"})
+    commit_step: ClassVar[int] = 2
 
     def __init__(self, scope: DatabricksScope) -> None:
         super().__init__(scope)
@@ -88,6 +89,6 @@ class DirectBed(DeltaBed):
         self.stalls.append((iter(range(step - 1, -1, -1)), reached, released))
         return Stall(reached.is_set, released.set)
 
-    def lose_change(self) -> Callable[[], int]:
-        self.to_lose = 1
-        return lambda: 1 - self.to_lose
+    def lose_change(self, times: int = 1) -> Callable[[], int]:
+        self.to_lose = times
+        return lambda: times - self.to_lose

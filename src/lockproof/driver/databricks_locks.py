@@ -81,8 +81,8 @@ class LockBed(Protocol):
     def counted(self, client: DatabricksClient) -> Statements:
         """The statements that `client`, which has not locked yet, sends from now on."""
 
-    def lose_change(self) -> Callable[[], int]:
-        """The next change of the lock table's rows takes effect, unanswered; returns how many have been."""
+    def lose_change(self, times: int = 1) -> Callable[[], int]:
+        """The next changes of the lock table's rows take effect, unanswered; returns how many have been."""
 
     def stall(self, step: int) -> Stall:
         """Stops the `step`-th statement (1: the next one) that is about the scope's lock table."""
@@ -161,10 +161,10 @@ class LakebaseBed:
         client.backend.connect = counted
         return counted
 
-    def lose_change(self) -> Callable[[], int]:
+    def lose_change(self, times: int = 1) -> Callable[[], int]:
         control = self.scope.control
         match = f"^(INSERT|UPDATE|DELETE) .*{self.schema}"
-        fault = control.call("lakebase_fault", what="drop_reply", match=match)
+        fault = control.call("lakebase_fault", what="drop_reply", match=match, times=times)
         return lambda: int(control.call("lakebase_fault_counts", fault_id=fault)["done"])
 
     def stall(self, step: int) -> Stall:
@@ -220,6 +220,8 @@ class DeltaBed:
         {"locking.grants", "locking.delta", "service.warehouse"}
     )
     other_backend: ClassVar[str] = "lakebase"
+    commit_step: ClassVar[int] = 1
+    """The step of `stall` in which the claim of a lock that was used before is about to commit."""
 
     def __init__(self, scope: DatabricksScope) -> None:
         self.scope = scope
@@ -257,13 +259,14 @@ class DeltaBed:
     def counted(self, client: DatabricksClient) -> LoggedStatements:
         return LoggedStatements(self.control, self.scope.lock_schema)
 
-    def lose_change(self) -> Callable[[], int]:
+    def lose_change(self, times: int = 1) -> Callable[[], int]:
         fault = self.control.add_fault(
             method="POST",
             path="/api/2.0/sql/statements",
             content=f'*"statement":"[UIMD][PNEE][DSRL]*{self.scope.lock_schema}*',  # not SELECT, not CREATE
             when="after",
             drop=True,
+            times=times,
         )
         return lambda: int(self.control.fault(fault)["hits"])
 

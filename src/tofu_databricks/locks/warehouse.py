@@ -25,6 +25,8 @@ WAIT_SECONDS = 30
 POLL_SECONDS = 0.5
 DEADLINE_SECONDS = 300.0
 """How long a statement may take, the cold start of a classic warehouse included."""
+CANCEL_SECONDS = 10.0
+"""How long a cancelled statement may take to end; a cancellation "might silently fail"."""
 _RUNNING = ("PENDING", "RUNNING")
 _CLASS = re.compile(r"\[([A-Z0-9_.]+)\]")
 _SQL_STATE = re.compile(r"SQLSTATE: ([0-9A-Z]{5})")
@@ -153,15 +155,31 @@ class Warehouse:
                 self._id = "" if self._id == chosen else self._id
 
     def _ended(self, answer: dict[str, Any], what: str) -> dict[str, Any]:
+        """The answer that tells the end of the statement, which is cancelled when it does not come in time.
+
+        A cancelled one may have come to another end all the same, so that is asked for, too (source:
+        databricks-sdk service/sql.py, `StatementExecutionAPI`, "Limits and limitations").
+        """
         deadline = self.clock.monotonic() + DEADLINE_SECONDS
         path = f"{STATEMENTS}/{quote(str(answer.get('statement_id', '')), safe='')}"
+        cancelled = False
         while _state(answer, what) in _RUNNING:
             if self.clock.monotonic() > deadline:
-                self.transport.request("POST", f"{path}/cancel", what="cancelling a SQL statement")
-                raise Unavailable(f"{what}: the statement did not end within {DEADLINE_SECONDS:.0f} s")
+                if cancelled:
+                    raise Unavailable(f"{_late(what)}; it was to be cancelled, and may still run")
+                self._cancel(path, what)
+                cancelled, deadline = True, self.clock.monotonic() + CANCEL_SECONDS
             self.clock.sleep(POLL_SECONDS)
             answer = decode_object(self.transport.request("GET", path, what=what), what)
+        if cancelled and _state(answer, what) == "CANCELED":
+            raise Unavailable(f"{_late(what)} and was cancelled")
         return answer
+
+    def _cancel(self, path: str, what: str) -> None:
+        try:
+            self.transport.request("POST", f"{path}/cancel", what="cancelling it", read_only=True)
+        except BackendError as error:
+            raise Unavailable(f"{_late(what)}, and may still run: {error}") from error
 
     def _result(self, answer: dict[str, Any], what: str, resent: bool) -> Rows:
         state = _state(answer, what)
@@ -202,6 +220,10 @@ class Warehouse:
             f"no SQL warehouse that you may use is running: {one_line(listed)}; start one, or set "
             'warehouse_id to one that may be started for each lock, or lock_backend = "lakebase"'
         )
+
+
+def _late(what: str) -> str:
+    return f"{what}: the statement did not end within {DEADLINE_SECONDS:.0f} s"
 
 
 def _state(answer: dict[str, Any], what: str) -> str:
