@@ -399,7 +399,8 @@ def test_a_link_can_be_led_elsewhere(server: Scripted) -> None:
     client.get("default")
     client.close()
     assert server.seen[0][1] == "/sc"
-    assert HttpDriver({"address": "https://x"}).links() == {}
+    assert HttpDriver({"address": "https://x"}).links() == {"http": Address("x", 443, True, protocol="http")}
+    assert HttpDriver({"address": "http://x", "lock_address": "https://x"}).links() == {}
 
 
 @contextmanager

@@ -110,12 +110,14 @@ class HttpDriver:
                 client.close()
 
     def links(self) -> Mapping[str, Address]:
-        """The server, where all its addresses are one host reached in the clear."""
+        """The server, where all its addresses are one host reached in one way."""
         settings = self.settings
         parts = [urlsplit(url) for url in (settings.address, settings.lock_address, settings.unlock_address)]
-        if any(part.scheme != "http" for part in parts) or len({part.netloc for part in parts}) > 1:
+        if len({(part.scheme, part.netloc) for part in parts}) > 1:
             return {}
-        return {HTTP_LINK: Address(str(parts[0].hostname), parts[0].port or 80, protocol="http")}
+        host, port, tls = str(parts[0].hostname), parts[0].port, parts[0].scheme == "https"
+        ca_file = settings.ca if isinstance(settings.ca, str) and tls else None
+        return {HTTP_LINK: Address(host, port or (443 if tls else 80), tls, protocol="http", ca_file=ca_file)}
 
     def open_scope(
         self, name: str, links: Mapping[str, Address] | None = None, *, attach: bool = False
@@ -170,9 +172,11 @@ class HttpScope:
         with self.mutex:
             self.touched.add(workspace)
         place = functools.partial(place_workspace, workspace=workspace)
+        trusted = Path(settings.ca).read_text(encoding="ascii") if isinstance(settings.ca, str) else ""
         return CommandLine(
             (),
             {
+                **({"TF_HTTP_CLIENT_CA_CERTIFICATE_PEM": trusted} if trusted else {}),
                 "TF_HTTP_ADDRESS": place(settings.address),
                 "TF_HTTP_LOCK_ADDRESS": place(settings.lock_address),
                 "TF_HTTP_UNLOCK_ADDRESS": place(settings.unlock_address),

@@ -94,8 +94,9 @@ class Settings:
 
         def place(template: str) -> str:
             if detour is not None:
-                parts = urlsplit(template)
-                template = urlunsplit(parts._replace(netloc=f"{detour.host}:{detour.port}"))
+                scheme = "https" if detour.tls else "http"
+                netloc = f"{detour.host}:{detour.port}"
+                template = urlunsplit(urlsplit(template)._replace(scheme=scheme, netloc=netloc))
             return template.replace("{scope}", quote(scope, safe=""))
 
         return replace(
@@ -103,6 +104,7 @@ class Settings:
             address=place(self.address),
             lock_address=place(self.lock_address),
             unlock_address=place(self.unlock_address),
+            ca=(detour.ca_file if detour is not None else None) or self.ca,
         )
 
 
