@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import select
 import sys
 import threading
 from collections import Counter, defaultdict
@@ -308,7 +309,7 @@ class DatabricksDriver:
         """A connection to Lakebase as its administrator, kept from use to use."""
         with self._mutex:
             connection = self._connection
-            if connection is None or connection.info.transaction_status != TransactionStatus.IDLE:
+            if connection is None or not _usable(connection):
                 scope = DatabricksScope(self, "housekeeping", {}, attach=True)
                 config = scope.config(lock_backend="lakebase")
                 connection = self._connection = Backend(config).connector()()
@@ -386,6 +387,12 @@ class Services:
 
 
 SERVICES = Services()
+
+
+def _usable(connection: psycopg.Connection[Any]) -> bool:
+    """Whether an idle connection is one still; what there is to read from it is a farewell."""
+    idle = connection.info.transaction_status == TransactionStatus.IDLE
+    return idle and not select.select([connection.fileno()], [], [], 0)[0]
 
 
 def translated(call: Callable[[], T]) -> T:
