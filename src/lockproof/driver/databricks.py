@@ -142,6 +142,7 @@ class DatabricksScope:
             "lakebase_project": PROJECT,
             "lakebase_host": self.links["postgres"].host,
             "lakebase_port": self.links["postgres"].port,
+            "ca_certificate": authority_of(self.links),
         }
         return Config.load({**settings, **self.locks.settings(), **overrides}, environ={})
 
@@ -431,6 +432,17 @@ def address_of(url: str) -> Address:
     parts = urlsplit(url)
     tls = parts.scheme == "https"
     return Address(parts.hostname or "", parts.port or (443 if tls else 80), tls, protocol="http")
+
+
+def authority_of(links: Mapping[str, Address]) -> str:
+    """The PEM file of the authority to trust, which the backend has one setting for; empty: none of its own.
+
+    Raises `ValueError` for links of several authorities.
+    """
+    files = sorted({address.ca_file for address in links.values() if address.ca_file})
+    if len(files) > 1:
+        raise ValueError(f"links of several authorities ({', '.join(files)}): give all one file")
+    return files[0] if files else ""
 
 
 def url_of(address: Address) -> str:
