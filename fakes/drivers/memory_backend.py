@@ -57,8 +57,10 @@ class MemoryStateClient:
                 self.require(lock_id)
             self.backend.states[self.workspace] = data
 
-    def delete(self) -> None:
+    def delete(self, *, lock_id: str | None = None) -> None:
         with self.backend.step("delete"):
+            if lock_id is not None:
+                self.require(lock_id)
             self.backend.states.pop(self.workspace, None)
 
     def lock(self, info: LockInfo) -> str:

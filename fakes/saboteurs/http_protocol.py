@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import Message
 
 from lockproof.fakes.drivers.memory_backend import MemoryStateClient
 from lockproof.fakes.saboteurs.broken_gateway import (
@@ -191,6 +193,24 @@ class DigestIsIgnored(BrokenServer):
         async def respond(self, request: Request) -> Response:
             request.scope["headers"] = [h for h in request.scope["headers"] if h[0] != b"content-md5"]
             return await super().respond(Request(request.scope, request.receive))
+
+
+@register.breaks("HTTP-WRITE-006")
+class StoresWhatCame(BrokenServer):
+    """A write whose client leaves in the middle of the body is stored as far as it came."""
+
+    class App(GatewayApp):
+        async def write(self, request: Request, workspace: str, client: StateClient) -> Response:
+            received = bytearray()
+            with suppress(ClientDisconnect):
+                async for piece in request.stream():
+                    received += piece
+            whole: Message = {"type": "http.request", "body": bytes(received), "more_body": False}
+
+            async def receive() -> Message:
+                return whole
+
+            return await super().write(Request(request.scope, receive), workspace, client)
 
 
 @register.breaks("HTTP-DELETE-001")

@@ -5,17 +5,21 @@ from __future__ import annotations
 import base64
 import datetime
 import hashlib
+import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit, urlunsplit
 
 import requests
 
 from lockproof.driver import LockInfo
 from lockproof.driver.command_line import CommandLine
+from lockproof.spec.outcome import Unknown
 
 NO_TIME = "0001-01-01T00:00:00Z"
 TELL = """
@@ -24,6 +28,7 @@ print(json.dumps({k: v for k, v in os.environ.items() if k.startswith("TF_HTTP_"
 sys.stdin.read()
 """
 ABSENT = "absent"
+PATIENCE = 30.0
 
 
 class Wire:
@@ -50,6 +55,38 @@ class Wire:
         if lock_id is not None:
             url += f"{'&' if '?' in url else '?'}ID={lock_id}"
         return self.send(self.settings.get("TF_HTTP_UPDATE_METHOD", "POST"), url, body, md5).status_code
+
+    def break_off(self, body: bytes, *, chunked: bool) -> int | None:
+        """Sends half of a write, then ends; the status of what the server says to that, `None` for nothing.
+
+        Raises `Unknown` when the server does not end the connection either.
+        """
+        parts = urlsplit(self.settings["TF_HTTP_ADDRESS"])
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        connection = kind(str(parts.hostname), parts.port, timeout=PATIENCE)
+        target = urlunsplit(("", "", parts.path or "/", parts.query, ""))
+        connection.putrequest(self.settings.get("TF_HTTP_UPDATE_METHOD", "POST"), target)
+        if isinstance(self.session.auth, tuple):
+            credentials = ":".join(self.session.auth).encode()
+            connection.putheader("Authorization", "Basic " + base64.b64encode(credentials).decode())
+        half = body[: len(body) // 2]
+        if chunked:
+            connection.putheader("Transfer-Encoding", "chunked")
+            half = b"%x\r\n%b\r\n" % (len(half), half)
+        else:
+            connection.putheader("Content-Length", str(len(body)))
+        try:
+            connection.endheaders(half)
+            connection.sock.shutdown(socket.SHUT_WR)
+            return connection.getresponse().status
+        except TimeoutError:
+            raise Unknown(
+                f"{PATIENCE:g} s after a broken upload the server still waits for its rest"
+            ) from None
+        except (http.client.HTTPException, ConnectionError):
+            return None
+        finally:
+            connection.close()
 
     def lock(self, info: LockInfo) -> requests.Response:
         """The answer to an attempt to lock."""

@@ -180,6 +180,17 @@ def test_a_damaged_write_is_refused(wire: Wire) -> None:
     assert wire.read() == state
 
 
+@requirement("HTTP-WRITE-006")
+def test_a_write_that_breaks_off_changes_nothing(wire: Wire) -> None:
+    """A write whose client leaves in the middle of the body is no success, and the old state stays whole."""
+    state = tofu_bytes(document())
+    wire.write(state)
+    for chunked in (False, True):
+        status = wire.break_off(tofu_bytes(document()), chunked=chunked)
+        assert status is None or status >= 400, status
+        assert wire.read() == state
+
+
 @needs("http")
 @requirement("HTTP-DELETE-001")
 def test_a_delete_purges_the_state(wire: Wire) -> None:

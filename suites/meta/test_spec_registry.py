@@ -15,7 +15,10 @@ from lockproof.spec.registry import LEVELS, Clause, read_requirements
 ID = re.compile(r"[A-Z]+(-[A-Z]+)?-\d{3}")
 COMMIT = re.compile(r"[0-9a-f]{40}|v\d+\.\d+\.\d+")
 LINES = re.compile(r"\d+(-\d+)?")
-SOURCES = {"opentofu", "rfc", "databricks-sdk-py", "databricks-docs", "rfc9110"}
+SOURCES = {
+    *("opentofu", "rfc", "databricks-sdk-py", "databricks-docs", "postgresql-docs", "jepsen-io/maelstrom"),
+    *("rfc6585", "rfc9110", "rfc9112"),
+}
 """Texts that may demand something. Research is none of them: it only says where to look."""
 ISSUE = re.compile(r"[\w-]+/[\w-]+#\d+")
 """What a bug report demands is that it does not happen again."""

@@ -44,7 +44,7 @@ class StateClient(Protocol):
 
     def get(self) -> bytes | None: ...
     def put(self, data: bytes, *, lock_id: str | None = None) -> None: ...
-    def delete(self) -> None: ...
+    def delete(self, *, lock_id: str | None = None) -> None: ...
     def lock(self, info: LockInfo) -> str: ...
     def unlock(self, lock_id: str) -> None: ...
     def lock_holder(self) -> LockInfo | None: ...
@@ -177,12 +177,9 @@ class GatewayApp:
         lock_id = lock_id_of(request)
 
         def delete() -> None:
-            holder = client.lock_holder()
-            if lock_id is not None and (holder is None or holder.ID != lock_id):
-                raise LockMismatch(holder=holder) if holder else LockNotHeld("the lock given is not held")
-            if lock_id is None and holder is not None:
-                raise StateLocked(holder=holder)
-            client.delete()
+            if lock_id is None:
+                require_unlocked(client)
+            client.delete(lock_id=lock_id)
             self.memory.written(workspace, None, b"")
 
         async with self.order(workspace):
