@@ -17,8 +17,8 @@ class Armed:
     """A fault at a link, from arming to disarming; safe to use from any thread.
 
     `hits` counts the exchanges on which it was carried out (`DropReply` once the whole reply was there, a
-    late `Duplicate` once the second copy was answered; a partition the messages that it kept back), `held`
-    those that wait right now.
+    late `Duplicate` once the second copy was answered; a partition the messages that it kept back
+    and the connections that it kept from coming about), `held` the messages that wait right now.
     """
 
     def __init__(

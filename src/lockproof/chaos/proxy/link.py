@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
 import socket
 import ssl
 from collections.abc import Callable, Coroutine, Mapping
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lockproof.chaos.proxy.armed import Armed, Script
 from lockproof.chaos.proxy.connection import Connection
+from lockproof.chaos.proxy.door import Door
 from lockproof.chaos.proxy.faults import Direction, LinkFault, Partition, Protocol, Which, check
 from lockproof.chaos.proxy.http import HttpConnection
 from lockproof.chaos.proxy.postgres import PostgresConnection
@@ -26,9 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-BACKLOG = 1024
-PAUSE_SECONDS = 0.1
-OUT_OF_FILES = "the fault proxy cannot take a connection: too many open files (raise `ulimit -n`)"
+LOOK_SECONDS = 0.05
 RELAYS: Mapping[Protocol, type[Connection]] = {
     "tcp": TcpConnection,
     "http": HttpConnection,
@@ -56,16 +53,13 @@ class Link:
         self.tls = tls
         self._proxy = proxy
         self._loop = proxy.loop
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
-        self._listener.setblocking(False)
-        self._filler: socket.socket | None = None
+        self._door = Door(self._loop, self._take, proxy.defects.append)
         self._partitions: tuple[Armed, ...] = ()
-        self._accepting: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._open: set[Connection] = set()
         self.address = Address(
             "127.0.0.1",
-            self._listener.getsockname()[1],
+            self._door.port,
             tls is not None,
             upstream.server_name,
             protocol,
@@ -92,7 +86,8 @@ class Link:
 
         def begin() -> None:
             self._partitions = (*self._partitions, armed)
-            self._hang_connects()
+            self._door.hang()
+            self.spawn(self._count_hanging(armed))
 
         armed.on_release = lambda: self._lift(armed)
         self._call(begin)
@@ -128,17 +123,17 @@ class Link:
 
     def start(self) -> None:
         """Takes connections from now on."""
-        self._accepting = self._loop.create_task(self._accept())
+        self._door.open()
 
     async def close(self) -> None:
         """Ends everything of the link at once."""
-        self._stop_accepting()
+        self._door.close()
+        self._partitions = ()
         self._end_connections()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._listener.close()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs `work` until it ends or the link closes; what it raises is a defect of the proxy."""
@@ -166,22 +161,9 @@ class Link:
         """A new connection to the server, with TLS where it has that. Raises `OSError`."""
         return await connect(self.upstream, self.protocol)
 
-    async def _accept(self) -> None:
-        while True:
-            try:
-                sock, peer = await self._loop.sock_accept(self._listener)
-            except OSError as failure:
-                if failure.errno in (errno.EMFILE, errno.ENFILE):
-                    self._proxy.defects.append(OSError(failure.errno, OUT_OF_FILES))
-                    await asyncio.sleep(PAUSE_SECONDS)
-                continue
-            if self._filler is not None and peer == self._filler.getsockname():
-                sock.close()
-                self._filler.close()
-                self._filler = None
-                continue
-            self.connections += 1
-            self.spawn(self._serve(sock))
+    def _take(self, sock: socket.socket) -> None:
+        self.connections += 1
+        self.spawn(self._serve(sock))
 
     async def _serve(self, sock: socket.socket) -> None:
         wire = Wire()
@@ -201,28 +183,20 @@ class Link:
         for connection in self._open:
             connection.abort()
 
-    # A listening socket answers handshakes by itself, in the kernel, unless its queue is full: then it drops
-    # them, as a partition does. So the queue is made as short as can be, and one of our own fills it.
-
-    def _stop_accepting(self) -> None:
-        if self._accepting is not None:
-            self._accepting.cancel()
-            self._accepting = None
-
-    def _hang_connects(self) -> None:
-        self._stop_accepting()
-        if self._filler is None:
-            self._listener.listen(0)
-            self._filler = socket.socket()
-            self._filler.setblocking(False)
-            with contextlib.suppress(BlockingIOError):
-                self._filler.connect(self._listener.getsockname())
-
     def _lift(self, partition: Armed) -> None:
         self._partitions = tuple(other for other in self._partitions if other is not partition)
-        if not self._partitions and self._accepting is None:
-            self._listener.listen(BACKLOG)
-            self.start()
+        if not self._partitions:
+            self._door.open()
+
+    async def _count_hanging(self, partition: Armed) -> None:
+        """Connections that hang are hit too, and only the kernel knows them."""
+        counted: frozenset[int] = frozenset()
+        while partition in self._partitions:
+            hanging = self._door.hanging()
+            for _ in hanging - counted:
+                partition.hit()
+            counted = hanging
+            await asyncio.sleep(LOOK_SECONDS)
 
     def _call(self, function: Callable[[], T]) -> T:
         return self._proxy.call(function)
