@@ -13,7 +13,7 @@ from sqlglot import exp
 from lockproof.fakes.databricks.errors import ApiError
 from lockproof.fakes.databricks.sql import failures
 from lockproof.fakes.databricks.sql.arbiter import Change, Read
-from lockproof.fakes.databricks.sql.cells import Result
+from lockproof.fakes.databricks.sql.cells import Heading, Result
 from lockproof.fakes.databricks.sql.columns import column_of, columns_of, delta_type
 from lockproof.fakes.databricks.sql.engine import Column, EngineError, schema_of
 from lockproof.fakes.databricks.sql.planner import plan_delete
@@ -144,6 +144,15 @@ def optimize(session: Session, full_name: str) -> Result:
     )
     session.reach("committed")
     return Result()
+
+
+def vacuum(session: Session, full_name: str) -> Result:
+    """Removal of old files by the engine. No row is read or changed, so nothing conflicts with it."""
+    live = session.snapshot(full_name, "SELECT", "MODIFY").live
+    session.reach("snapshot")
+    live.store.vacuum(session.watch)
+    session.reach("committed")
+    return Result((Heading("path"),), [(live.store.location,)])
 
 
 def _metadata(

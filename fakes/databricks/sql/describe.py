@@ -10,7 +10,7 @@ from typing import Any
 
 from lockproof.fakes.databricks.sql import failures
 from lockproof.fakes.databricks.sql.cells import Heading, Result
-from lockproof.fakes.databricks.sql.ddl import optimize
+from lockproof.fakes.databricks.sql.ddl import optimize, vacuum
 from lockproof.fakes.databricks.sql.parsing import Command
 from lockproof.fakes.databricks.sql.session import Session
 
@@ -26,6 +26,10 @@ def run(session: Session, command: Command) -> Result:
         if "ZORDER" in words or "WHERE" in words:
             raise failures.unsupported("OPTIMIZE with ZORDER or WHERE")
         return optimize(session, _name(session, command, 1)[0])
+    if words[0] == "VACUUM":
+        if {"RETAIN", "DRY", "LITE", "FULL"} & set(words):
+            raise failures.unsupported("VACUUM with options")
+        return vacuum(session, _name(session, command, 1)[0])
     if words[0] == "SHOW" and len(words) > 1:
         shower = _SHOWERS.get(words[1])
         if shower is not None:

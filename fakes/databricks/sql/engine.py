@@ -206,6 +206,11 @@ class DeltaStore:
         """`change(DeltaTable)` makes one metadata commit. Raises Raced."""
         return self._write(version, watch, change)
 
+    def vacuum(self, watch: Stopwatch) -> None:
+        """Removes the files that no version of the retention time needs; the engine commits a note of it."""
+        with watch.running(), self.mutex:
+            self._table().vacuum(dry_run=False)
+
     def _write(self, version: int, watch: Stopwatch, write: Any) -> int:
         with self.mutex:
             try:

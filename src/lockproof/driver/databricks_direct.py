@@ -15,7 +15,7 @@ from tofu_databricks.locks.delta_storage import parse_options
 if TYPE_CHECKING:
     from lockproof.driver.databricks import DatabricksClient, DatabricksScope
 
-NOTED = {"lock.commit": "COMMIT", "lock.read": "SELECT"}
+NOTED = {"lock.commit": "COMMIT", "lock.read": "SELECT", "lock.head": "SELECT"}
 """The look at the log that each commit begins with is part of it."""
 
 STALLED = ("lock.acquire", "lock.create", "lock.commit")
@@ -43,7 +43,6 @@ class DirectBed(DeltaBed):
     """
 
     capabilities: ClassVar[frozenset[str]] = frozenset({"locking.delta"})
-    commit_step: ClassVar[int] = 2
 
     def __init__(self, scope: DatabricksScope) -> None:
         super().__init__(scope)
@@ -51,15 +50,15 @@ class DirectBed(DeltaBed):
         self.options = scope.driver.options.get("lock_storage_options", "")
         self.steps: list[str] = []
         self.to_lose = 0
-        self.stalls: list[tuple[Iterator[int], threading.Event, threading.Event]] = []
+        self.stalls: list[tuple[Sequence[str], Iterator[int], threading.Event, threading.Event]] = []
 
     def settings(self) -> Mapping[str, str]:
         return {"lock_location": self.location, "lock_storage_options": self.options}
 
     def checkpoint(self, step: str) -> None:
         """Notes the step; raises `ConnectionResetError` after the commit whose reply is to be lost."""
-        for left, reached, released in self.stalls if step in STALLED else ():
-            if next(left, None) == 0:
+        for steps, left, reached, released in self.stalls:
+            if step in steps and next(left, None) == 0:
                 reached.set()
                 released.wait()
         if step in NOTED:
@@ -80,13 +79,22 @@ class DirectBed(DeltaBed):
         rows = store.rows(store.newest(watch), watch)
         return [(str(row[0]), str(row[1])) for row in rows if row[1] is not None]
 
+    def admit(self, principal: str) -> None:
+        """The folder is everybody's."""
+
     def counted(self, client: DatabricksClient) -> NotedSteps:  # type: ignore[override]
         return NotedSteps(self.steps)
 
     def stall(self, step: int) -> Stall:
         """Steps are the look at the log, the making of the table and the commit."""
+        return self._stalled(STALLED, step)
+
+    def stall_commit(self) -> Stall:
+        return self._stalled(["lock.commit"], 1)
+
+    def _stalled(self, steps: Sequence[str], count: int) -> Stall:
         reached, released = threading.Event(), threading.Event()
-        self.stalls.append((iter(range(step - 1, -1, -1)), reached, released))
+        self.stalls.append((steps, iter(range(count - 1, -1, -1)), reached, released))
         return Stall(reached.is_set, released.set)
 
     def lose_change(self, times: int = 1) -> Callable[[], int]:

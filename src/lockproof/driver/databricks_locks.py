@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import psycopg
 from psycopg import sql
 
+from lockproof.fakes.databricks.lakebase import BRANCH
+from lockproof.fakes.databricks.lakebase_service import PROJECT
 from lockproof.fakes.databricks.sql.steering import SqlControl
 from tofu_databricks.locks.warehouse import SqlError
 
@@ -77,6 +79,9 @@ class LockBed(Protocol):
 
     def held(self) -> list[tuple[str, str]]:
         """Key and lock id of every row that is held; none where there is no table."""
+
+    def admit(self, principal: str) -> None:
+        """Lets a principal of the workspace use the lock table; makes it where it is missing."""
 
     def counted(self, client: DatabricksClient) -> Statements:
         """The statements that `client`, which has not locked yet, sends from now on."""
@@ -156,6 +161,17 @@ class LakebaseBed:
             except psycopg.errors.UndefinedTable:
                 return []
 
+    def admit(self, principal: str) -> None:
+        self.scope.prepare_locks()
+        spec = {"postgres_role": principal}
+        self.scope.driver.rest(
+            "POST", f"/api/2.0/postgres/projects/{PROJECT}/branches/{BRANCH}/roles", {"spec": spec}
+        )
+        granted = sql.SQL("GRANT ALL ON ALL TABLES IN SCHEMA {} TO PUBLIC").format(
+            sql.Identifier(self.schema)
+        )
+        self.run(granted.as_string())
+
     def counted(self, client: DatabricksClient) -> CountedConnections:
         counted = CountedConnections(client.backend.connector())
         client.backend.connect = counted
@@ -220,8 +236,6 @@ class DeltaBed:
         {"locking.grants", "locking.delta", "service.warehouse"}
     )
     other_backend: ClassVar[str] = "lakebase"
-    commit_step: ClassVar[int] = 1
-    """The step of `stall` in which the claim of a lock that was used before is about to commit."""
 
     def __init__(self, scope: DatabricksScope) -> None:
         self.scope = scope
@@ -256,6 +270,10 @@ class DeltaBed:
             return []
         return [(str(key), str(lock_id)) for key, lock_id in cells]
 
+    def admit(self, principal: str) -> None:
+        self.scope.prepare_locks()
+        self.scope.control.grant(principal, self.schema, "USE_SCHEMA", "SELECT", "MODIFY")
+
     def counted(self, client: DatabricksClient) -> LoggedStatements:
         return LoggedStatements(self.control, self.scope.lock_schema)
 
@@ -277,6 +295,10 @@ class DeltaBed:
             lambda: bool(self.control.held_statements(hold)["held"]),
             lambda: self.control.release_statements(hold),
         )
+
+    def stall_commit(self) -> Stall:
+        """Stops the next change of a row that is there before its commit."""
+        return self.stall(1)
 
     def own_compute(self) -> Mapping[str, str]:
         if not self.warehouse:
