@@ -79,10 +79,16 @@ def ends(outcome: Outcome, who: str) -> list[str]:
 
 @contextmanager
 def explored_on(
-    server: PostgresServer, variant: str, kind: type[DatabricksDriver] = DatabricksDriver, **options: Any
+    server: PostgresServer,
+    variant: str,
+    kind: type[DatabricksDriver] = DatabricksDriver,
+    *,
+    given: Mapping[str, str] | None = None,
+    **options: Any,
 ) -> Iterator[DatabricksSubject]:
-    """The explored backend of one variant, whose locks are kept on `server` where it uses one."""
-    with kind.provision({"postgres_dsn": server.dsn}) as provisioned:
-        driver = kind({**provisioned, "variant": variant})
+    """The explored backend of one variant, whose locks are kept on `server` where it uses one; `given` are
+    more options of the driver."""
+    with kind.provision({"postgres_dsn": server.dsn, **(given or {})}) as provisioned:
+        driver = kind({**provisioned, **(given or {}), "variant": variant})
         with explored(driver, **options) as subject:
             yield subject

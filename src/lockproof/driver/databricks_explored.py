@@ -19,10 +19,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, cast
+from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 import psycopg
 
+from lockproof.driver.api import Address
 from lockproof.driver.databricks_explored_process import (
     CATALOG,
     KEY,
@@ -46,6 +48,7 @@ from tofu_databricks.backend import Backend
 from tofu_databricks.config import Config
 from tofu_databricks.layout import DEFAULT
 from tofu_databricks.lockinfo import LockInfo
+from tofu_databricks.locks.lakebase_heads import heads_table
 
 if TYPE_CHECKING:
     from lockproof.driver.databricks import DatabricksClient, DatabricksDriver
@@ -89,7 +92,7 @@ class LockPlace(Protocol):
 
 
 class LakebasePlace:
-    """A schema of the real Postgres; a table that was kept is emptied after each run."""
+    """A schema of the real Postgres; tables that were kept are emptied after each run."""
 
     def __init__(self, pool: SessionPool) -> None:
         self.pool = pool
@@ -100,9 +103,10 @@ class LakebasePlace:
         return {"lock_schema": self.schema}
 
     def keep(self, run: str) -> None:
-        table = f'"{self.schema}"."{Config.lock_table}"'
-        if self.pool.has(table):
-            self.after = f"DELETE FROM {table}"
+        names = (Config.lock_table, heads_table(Config.lock_table))
+        tables = [table for name in names if self.pool.has(table := f'"{self.schema}"."{name}"')]
+        if tables:
+            self.after = "; ".join(f"DELETE FROM {table}" for table in tables)
 
     def begin(self, run: str) -> None:
         return
@@ -250,6 +254,7 @@ class DatabricksSubject:
         lakebase.create_project(PROJECT, workspace.admin)
         workspace.attach(lakebase)
         workspace.router.install([lakebase_routes.routes])
+        workspace.fidelity.files_api_3 = driver.options.get("files_api", "2.0") != "2.0"
         self.workspace = workspace
         pool = POOLS.setdefault(driver, SessionPool(partial(log_in, weakref.proxy(driver))))
         self.world = World(workspace, lakebase, pool, driver.variant == "delta-direct")
@@ -285,6 +290,9 @@ class DatabricksSubject:
             "lakebase_project": PROJECT,
             "lakebase_host": self.world.lakebase.host,
             "lakebase_user": self.workspace.admin.name,
+            **self.driver.fencing(
+                Address(urlsplit(self.workspace.storage_url).hostname or "", 443, tls=True)
+            ),
         }
         return Config.load({**settings, **self.place.settings(run)}, environ={})
 

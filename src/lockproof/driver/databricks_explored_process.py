@@ -7,10 +7,12 @@ that expires for good, and the end of the process.
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import psycopg
 import requests
@@ -26,6 +28,7 @@ from lockproof.fakes.databricks.wire import Request, Response
 from lockproof.fakes.databricks.workspace import FakeWorkspace
 from tofu_databricks.backend import Backend
 from tofu_databricks.config import WORKSPACES_SUFFIX
+from tofu_databricks.files_v3 import FILES as CONDITIONAL_FILES
 from tofu_databricks.locks.connector import LakebaseConnector
 from tofu_databricks.locks.warehouse import STATEMENTS
 from tofu_databricks.volume import DIRECTORIES, FILES
@@ -41,15 +44,19 @@ WAREHOUSE = "warehouse"
 """What statements at a warehouse touch: any of them may be about any table."""
 CHANGES = ("INSERT", "UPDATE", "DELETE", "MERGE")
 """Statements that read when they start and write when they commit."""
+KINDS: Mapping[str, str] = {FILES: "", CONDITIONAL_FILES: "3.0 ", DIRECTORIES: "directory "}
+"""What the label of a request says of the API by whose prefix it goes."""
 SAME_STEP = frozenset(
     {
-        *("http.get", "http.put", "http.delete", "http.post", "http.head", "state.put"),
+        *("http.get", "http.put", "http.delete", "http.post", "http.head", "state.put", "state.publish"),
         *("lock.acquire", "lock.read", "lock.release", "lock.look", "lock.create", "lock.seed"),
-        *("lock.withdraw", "lock.prepare"),
+        *("lock.withdraw", "lock.prepare", "lock.head", "lock.heads", "lock.move"),
     }
 )
 """Checkpoints of the backend right before a request or a statement, which is the step."""
-DIRECT_READS = ("lock.read", "lock.acquire", "lock.release")
+DIRECT_READS = ("lock.read", "lock.acquire", "lock.release", "lock.head", "lock.heads", "lock.move")
+CHANCE = re.compile(r"-[0-9a-f]{32}\b")
+"""What the name of an object owes to chance: no label has it, so that schedules can be replayed."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +163,9 @@ class SteppedAdapter(HTTPAdapter):
     def send(  # type: ignore[override]
         self, request: requests.PreparedRequest, stream: bool = False, **options: Any
     ) -> requests.Response:
-        return response_of(self.process.deliver(request_of(request)), self, request, stream=stream)
+        storage = urlsplit(self.process.world.workspace.storage_url).hostname
+        host = "storage" if urlsplit(request.url or "").hostname == storage else "workspace"
+        return response_of(self.process.deliver(request_of(request, host)), self, request, stream=stream)
 
 
 class SteppedConnector(LakebaseConnector):
@@ -186,10 +195,9 @@ def described_step(request: Request) -> tuple[str, str, bool, tuple[str, ...]] |
     if path == STATEMENTS:
         verb = verb_of(str(request.json().get("statement", "")))
         return f"sql {verb}", WAREHOUSE, verb not in ("SELECT", *CHANGES), (LOST_REPLY,)
-    for prefix in (FILES, DIRECTORIES):
+    for prefix, kind in KINDS.items():
         if path.startswith(prefix):
-            shown = path.removeprefix(prefix).removeprefix(ROOT).lstrip("/") or "/"
-            kind = "directory " if prefix == DIRECTORIES else ""
+            shown = CHANCE.sub("", path.removeprefix(prefix).removeprefix(ROOT).lstrip("/")) or "/"
             return f"{method} {kind}{shown}", touched_by(path.removeprefix(prefix), prefix), not reads, faults
     return None
 
@@ -199,7 +207,7 @@ def touched_by(path: str, prefix: str) -> str:
     head, found, _ = path.partition(WORKSPACES_SUFFIX)
     if found:
         return head + found
-    return path if prefix == FILES else ANYTHING
+    return ANYTHING if prefix == DIRECTORIES else path
 
 
 def verb_of(statement: str) -> str:
