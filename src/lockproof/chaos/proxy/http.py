@@ -107,7 +107,10 @@ class HttpConnection(Connection):
             exchange.method,
             exchange.path,
             texts,
-            able=lambda armed: not isinstance(armed.fault, StaleRead) or shelves.has(exchange.path),
+            able=lambda armed: (
+                not isinstance(armed.fault, StaleRead)
+                or (exchange.method == "GET" and shelves.has(exchange.path))
+            ),
         )
         head = HOST.sub(self._host, message.head, count=1)
         parts = message.body() if body is None else _once(body)
