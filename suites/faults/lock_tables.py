@@ -118,7 +118,7 @@ def outcomes_of_a_storm(scope: RecordedScope, calls: Sequence[Callable[[], T]]) 
             reached = sum(stall.reached() for stall in stalls)
             for stall in stalls:
                 stall.release()
-        found = [outcome_of(future) for future in running]
+        found: list[T | DriverError] = list(map(outcome_of, running))
     if reached < len(calls):
         raise Unknown(f"only {reached} of {len(calls)} changes stood before their commit")
     noted(scope, "warehouse.conflicts", reached)

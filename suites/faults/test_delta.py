@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
@@ -39,7 +40,7 @@ def one_winner(scope: RecordedScope, count: int) -> None:
     """Lets so many clients claim one lock from the same snapshot, and asserts what they are told."""
     use_once(scope)
     clients = [special_client(scope, f"client-{n}") for n in range(count)]
-    found = outcomes_of_a_storm(scope, [lambda client=client: take(client) for client in clients])
+    found = outcomes_of_a_storm(scope, [partial(take, client) for client in clients])
     granted = [outcome for outcome in found if isinstance(outcome, str)]
     assert len(granted) == 1
     for outcome in found:
@@ -63,7 +64,7 @@ def test_claims_whose_commits_conflict_have_one_winner(scope: RecordedScope) -> 
 @faults("warehouse")
 @requirement("FAULT-DELTA-001")
 def test_storm_of_claims_has_one_winner(scope: RecordedScope) -> None:
-    """So do two dozen claims."""
+    """Two dozen claims read the same snapshot and then commit: one holds the lock, all others know it."""
     one_winner(scope, MANY_CLIENTS)
 
 
@@ -76,11 +77,12 @@ def test_locks_of_one_table_are_taken_and_freed_at_once(scope: RecordedScope) ->
     use_once(scope, *places)
     clients = [special_client(scope, f"client-{n}") for n in range(CLIENTS)]
     each = list(zip(clients, places, strict=True))
-    ids = outcomes_of_a_storm(scope, [lambda c=c, ws=ws: take(c, ws) for c, ws in each])
+    ids = outcomes_of_a_storm(scope, [partial(take, client, ws) for client, ws in each])
     assert [lock_id for lock_id in ids if not isinstance(lock_id, str)] == []
     assert sorted(held for _, held in bed_of(scope).locks.held()) == sorted(map(str, ids))
+    held = zip(each, map(str, ids), strict=True)
     freed = outcomes_of_a_storm(
-        scope, [lambda c=c, ws=ws, i=i: c.unlock(ws, str(i)) for (c, ws), i in zip(each, ids, strict=True)]
+        scope, [partial(client.unlock, ws, lock_id) for (client, ws), lock_id in held]
     )
     assert freed == [None] * CLIENTS
     assert bed_of(scope).locks.held() == []

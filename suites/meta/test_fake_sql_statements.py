@@ -108,7 +108,7 @@ def test_answers_have_the_recorded_members_in_order(sql: Sql) -> None:
         ("SELECT nosuch(1)", "UNRESOLVED_ROUTINE", "42883"),
         ("SELECT CAST('x' AS INT)", "CAST_INVALID_INPUT", "22018"),
         ("UPDATE locks SET nosuch = 1", "UNRESOLVED_COLUMN.WITH_SUGGESTION", "42703"),
-        ("VACUUM locks", "UNSUPPORTED_FEATURE", "0A000"),
+        ("VACUUM locks RETAIN 0 HOURS", "UNSUPPORTED_FEATURE", "0A000"),
     ],
 )
 def test_failures_carry_class_and_sqlstate(text: str, error_class: str, sql_state: str, sql: Sql) -> None:
@@ -351,3 +351,19 @@ def test_arrow_streams_hold_typed_columns(sql: Sql) -> None:
     assert table.column("n").to_pylist() == [1, 2]
     assert table.column("x").to_pylist() == ["a", "b"]
     assert answer.body["manifest"]["total_row_count"] == 2
+
+
+def test_vacuum_disturbs_no_statement_that_runs(sql: Sql) -> None:
+    """VACUUM answers the table's place, changes no row, and conflicts with nothing."""
+    sql.run("CREATE TABLE locks (k STRING, holder STRING)")
+    sql.run("INSERT INTO locks VALUES ('a', NULL)")
+    hold = sql.control.hold_statements("snapshot", contains="UPDATE")
+    answer = sql.send("UPDATE locks SET holder = 'ann' WHERE k = 'a'", wait_timeout="0s")
+    sql.control.await_statements(hold)
+    (place,) = sql.run("VACUUM locks")
+    assert str(place[0]).startswith("file://")
+    sql.control.release_statements(hold)
+    sql.run("SELECT 1")
+    while sql.poll(answer.body["statement_id"]).state == "RUNNING":
+        sql.run("SELECT 1")
+    assert sql.run("SELECT holder FROM locks") == [["ann"]]
