@@ -24,6 +24,8 @@ from tofu_databricks.lockrecord import LockStoreRecord
 from tofu_databricks.locks import HeadStore, LockStore
 from tofu_databricks.locks.delta import DeltaLocks
 from tofu_databricks.locks.delta_direct import DirectDeltaLocks
+from tofu_databricks.locks.delta_direct_heads import DirectDeltaHeads
+from tofu_databricks.locks.delta_heads import DeltaHeads
 from tofu_databricks.locks.delta_storage import CatalogStorage, GivenStorage, Storage, parse_options
 from tofu_databricks.locks.warehouse import Warehouse
 from tofu_databricks.published import Copies
@@ -93,7 +95,7 @@ class Backend:
     def open_locks(self) -> LockStore:
         """The lock store of this configuration; reaches no network."""
         if self.config.lock_backend == "delta":
-            return DeltaLocks(
+            return (DeltaHeads if self.config.fencing == "strict" else DeltaLocks)(
                 Warehouse(self.transport, self.config.warehouse_id, clock=self.clock),
                 catalog=self.config.catalog,
                 schema=self.config.lock_schema,
@@ -103,7 +105,7 @@ class Backend:
                 checkpoint=self.checkpoint,
             )
         if self.config.lock_backend == "delta-direct":
-            return DirectDeltaLocks(
+            return (DirectDeltaHeads if self.config.fencing == "strict" else DirectDeltaLocks)(
                 self.storage(),
                 name=f"{self.config.catalog}.{self.config.lock_schema}.{self.config.lock_table}",
                 create_table=self.config.create_lock_table,

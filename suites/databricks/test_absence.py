@@ -66,7 +66,7 @@ def test_missing_grant_is_named(scope: RecordedScope, call: str) -> None:
     bed = bed_of(scope)
     special_client(scope, "owner").put("default", tofu_bytes(document()))
     may = {"get": ["WRITE_VOLUME"], "put": ["READ_VOLUME"], "workspaces": ["WRITE_VOLUME"]}[call]
-    client = special_client(scope, "alice", token=bed.principal(f"grantless-{call}", *may))
+    client = special_client(scope, "alice", token=bed.principal(f"grantless-{call}", *may, locks=True))
     calls = {
         "get": lambda: client.get("default"),
         "put": lambda: client.put("default", b"overwritten"),

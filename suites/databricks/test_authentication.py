@@ -59,7 +59,7 @@ def test_explicit_token_wins_over_ambient_credentials(
     ambient.setenv("DATABRICKS_CLIENT_SECRET", "else")
     ambient.setenv("DATABRICKS_TOKEN", bed.principal("ambient", *GRANTS))
     ambient.setenv("DATABRICKS_HOST", scope_host(bed))
-    token = bed.principal("explicit", *GRANTS)
+    token = bed.principal("explicit", *GRANTS, locks=True)
     mark = bed.control.mark()
     special_client(scope, "alice", token=token, host=None).put("default", tofu_bytes(document()))
     special_client(scope, "bob", token=token).get("default")
@@ -74,13 +74,13 @@ def test_environment_comes_before_the_configuration_file(
     """Without explicit credentials DATABRICKS_* variables are used, and without these ~/.databrickscfg."""
     bed = bed_of(scope)
     file = tmp_path / "databrickscfg"
-    token = bed.principal("file", *GRANTS)
+    token = bed.principal("file", *GRANTS, locks=True)
     file.write_text(f"[DEFAULT]\nhost = {scope_host(bed)}\ntoken = {token}\n")
     ambient.setenv("DATABRICKS_CONFIG_FILE", str(file))
     mark = bed.control.mark()
     special_client(scope, "alice", token=None, host=None).put("default", tofu_bytes(document()))
     assert callers(bed, mark) == {"file"}
-    ambient.setenv("DATABRICKS_TOKEN", bed.principal("environment", *GRANTS))
+    ambient.setenv("DATABRICKS_TOKEN", bed.principal("environment", *GRANTS, locks=True))
     ambient.setenv("DATABRICKS_HOST", scope_host(bed))
     mark = bed.control.mark()
     special_client(scope, "bob", token=None, host=None).get("default")
@@ -110,7 +110,7 @@ def test_profile_is_looked_up_by_name(
 def test_service_principal_logs_in_by_oauth(scope: RecordedScope, ambient: pytest.MonkeyPatch) -> None:
     """client_id and client_secret are exchanged for a token, which the requests carry."""
     bed = bed_of(scope)
-    bed.principal("robot", *GRANTS)
+    bed.principal("robot", *GRANTS, locks=True)
     name = f"robot@{bed.volume.rpartition('.')[2]}.example"
     client_id, secret = bed.control.create_oauth_client(name)
     settings = {"token": None, "client_id": client_id}

@@ -293,7 +293,8 @@ def test_write_that_waits_is_not_sent_again_without_the_lock(scope: RecordedScop
     with pytest.raises(DriverError) as refused:
         alice.put("default", tofu_bytes(document(serial=1)), lock_id=lock_id)
     assert refused.value.kind == "lock_mismatch"
-    assert refused.value.definite == (reason == "throttled")
+    # Strictly fenced, what may have arrived is an object that no head names.
+    assert refused.value.definite == (reason == "throttled" or bed.strict)
     snapshot = bob.get("default")
     assert snapshot is not None
     assert snapshot.data == newer

@@ -17,11 +17,11 @@ from lockproof.suites.databricks.special import bed_of, special_client
 @requirement("DBX-PATH-001")
 @pytest.mark.parametrize("key", ["terraform.tfstate", "team/a b/ü%41.tfstate"])
 def test_default_workspace_is_the_file_of_the_key(scope: RecordedScope, key: str) -> None:
-    """The state of `default` is the file named by the key, and nothing else is made in the volume."""
+    """The state of `default` is the file named by the key, and no other state is made in the volume."""
     bed = bed_of(scope)
     data = tofu_bytes(document())
     special_client(scope, "alice", key=key).put("default", data)
-    assert bed.control.files(bed.volume) == {key: len(data)}
+    assert bed.states() == {key: len(data)}
 
 
 PLACES = [
@@ -105,6 +105,7 @@ def test_missing_directory_of_the_key_is_made_by_the_first_write(scope: Recorded
     bed.control.add_fault(method="PUT", path=bed.files, status=404, body=missing)
     data = tofu_bytes(document())
     client.put("default", data)
-    assert bed.control.files(bed.volume) == {"new/place/terraform.tfstate": len(data)}
+    assert bed.states() == {"new/place/terraform.tfstate": len(data)}
     kinds = [entry.path.split("/")[4] for entry in bed.requests(mark) if entry.method == "PUT"]
-    assert kinds == ["files", "directories", "files"]
+    assert kinds[:3] == ["files", "directories", "files"]
+    assert kinds[3:] == ["files", "files"] * bed.strict  # the record before, then the object and the copy

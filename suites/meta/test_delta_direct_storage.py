@@ -26,7 +26,7 @@ from tofu_databricks.errors import (
     Unavailable,
 )
 from tofu_databricks.lockrecord import describe
-from tofu_databricks.locks.delta_direct import COLUMNS
+from tofu_databricks.locks.delta_rows import COLUMNS
 from tofu_databricks.locks.delta_storage import (
     CREDENTIALS,
     CatalogStorage,

@@ -155,6 +155,11 @@ class DatabricksScope:
             self.driver.backend_class(config, clock=clock, checkpoint=self.locks.checkpoint)
         )
 
+    def prepare_locks(self) -> None:
+        """Makes the lock table as the administrator's first client does."""
+        with self.driver.backend_class(self.config()) as backend:
+            backend.locks.prepare()
+
     def command_line(self, workspace: str) -> CommandLine:
         """Stock clients go through `tofu-databricks exec`."""
         config = self.config()

@@ -10,6 +10,9 @@ from urllib.parse import quote
 from lockproof.driver.databricks_locks import LockBed
 from lockproof.fakes.databricks.control import FakeControl
 from lockproof.fakes.databricks.requestlog import LogEntry
+from tofu_databricks.config import WORKSPACES_SUFFIX
+from tofu_databricks.layout import OBJECTS
+from tofu_databricks.lockrecord import FILE_NAME
 from tofu_databricks.seams import Clock, SystemClock
 
 if TYPE_CHECKING:
@@ -95,14 +98,30 @@ class TestBed:
         entries = self.control.requests(since=since)
         return [entry for entry in entries if self.root in entry.path or self.volume in entry.path]
 
+    @property
+    def strict(self) -> bool:
+        """Whether writes are fenced strictly: the state is an object then, and the file at the key a copy."""
+        return self.scope.driver.strict
+
+    def states(self) -> dict[str, int]:
+        """The files of the volume by their size, without what strict fencing keeps beside the states."""
+        files: dict[str, int] = self.control.files(self.volume)
+        if not self.strict:
+            return files
+        aside = (f"{WORKSPACES_SUFFIX}/{OBJECTS}/", f"{WORKSPACES_SUFFIX}/{FILE_NAME}")
+        return {path: size for path, size in files.items() if not any(part in path for part in aside)}
+
     def put_file(self, path: str, data: bytes) -> None:
         """Puts a file at `path` of the volume, past the backend."""
         self.scope.driver.rest("PUT", f"/api/2.0/fs/files{quote(f'{self.root}/{path}')}", data)
 
-    def principal(self, name: str, *privileges: str) -> str:
-        """A principal with `privileges` on this volume (and those above it that they need); its token."""
+    def principal(self, name: str, *privileges: str, locks: bool = False) -> str:
+        """A principal with `privileges` on this volume (and those above it that they need), and with `locks`
+        also on the lock table; its token."""
         catalog, schema, _ = self.volume.split(".")
         grants = {catalog: ["USE_CATALOG"], f"{catalog}.{schema}": ["USE_SCHEMA"]}
-        return self.control.create_principal(
-            f"{name}@{self.scope.volume}.example", grants={**grants, self.volume: list(privileges)}
-        )
+        full_name = f"{name}@{self.scope.volume}.example"
+        token = self.control.create_principal(full_name, grants={**grants, self.volume: list(privileges)})
+        if locks:
+            self.locks.admit(full_name)
+        return token

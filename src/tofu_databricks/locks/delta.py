@@ -47,6 +47,8 @@ class DeltaLocks:
     In the uncontended case an acquisition is one UPDATE and one SELECT, a release one UPDATE.
     """
 
+    columns = "lock_key STRING NOT NULL, lock_id STRING, info STRING, changed_at TIMESTAMP"
+
     def __init__(
         self,
         warehouse: Warehouse,
@@ -141,15 +143,7 @@ class DeltaLocks:
                         f"the lock table {self.name} is missing and create_lock_table is off; "
                         f"create it with: {self.ddl()}"
                     ) from None
-            try:
-                self._run("lock.create", self.ddl(), read_only=False)
-            except _Lost:
-                self._wait(turn)
-            except PermissionDenied as error:
-                raise LockTableMissing(
-                    f"the lock table {self.name} is missing and you may not create it ({error}); let an "
-                    f"administrator run: {self.ddl()}"
-                ) from error
+            self._make(self.ddl(), f"the lock table {self.name}", turn)
         raise Unavailable(f"the lock table {self.name} keeps being created by somebody else")
 
     def close(self) -> None:
@@ -158,9 +152,21 @@ class DeltaLocks:
     def ddl(self) -> str:
         """What makes the lock table, as one line of SQL."""
         return (
-            f"CREATE TABLE IF NOT EXISTS {self._table} (lock_key STRING NOT NULL, lock_id STRING, "
-            "info STRING, changed_at TIMESTAMP) TBLPROPERTIES ('delta.isolationLevel' = 'Serializable')"
+            f"CREATE TABLE IF NOT EXISTS {self._table} ({self.columns}) "
+            "TBLPROPERTIES ('delta.isolationLevel' = 'Serializable')"
         )
+
+    def _make(self, statement: str, what: str, turn: int) -> None:
+        """Runs a statement that makes `what`, which somebody else may be making at the same time."""
+        try:
+            self._run("lock.create", statement, read_only=False)
+        except _Lost:
+            self._wait(turn)
+        except PermissionDenied as error:
+            raise LockTableMissing(
+                f"{what} is missing and you may not create it ({error}); let an administrator run: "
+                f"{statement}"
+            ) from error
 
     # --- statements ---
 
@@ -227,8 +233,15 @@ class DeltaLocks:
                 resent = resent or lost.resent
                 self._wait(turn)
                 continue
+            except BackendError as error:
+                if resent:
+                    error.definite = False
+                raise
             return Rows(done.columns, done.cells, resent or done.resent)
-        raise Unavailable(f"the lock table {self.name} is written by so many that no statement got through")
+        raise Unavailable(
+            f"the lock table {self.name} is written by so many that no statement got through",
+            definite=not resent,
+        )
 
     def _attempt(
         self, step: str, statement: str, values: Mapping[str, str | None], *, read_only: bool = False

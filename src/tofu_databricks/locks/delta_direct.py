@@ -17,10 +17,10 @@ import random
 import re
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 from tofu_databricks.errors import (
     BackendError,
@@ -34,7 +34,7 @@ from tofu_databricks.errors import (
     Unavailable,
 )
 from tofu_databricks.lockinfo import LockInfo
-from tofu_databricks.locks.delta import holder_of
+from tofu_databricks.locks.delta_rows import COLUMNS, EPOCH, HEAD_COLUMNS, Row, Snapshot, batch_of
 from tofu_databricks.locks.delta_storage import Access, Storage
 from tofu_databricks.reply import one_line
 from tofu_databricks.seams import Checkpoint, Clock, SystemClock, no_checkpoint
@@ -52,7 +52,6 @@ KEEP_SECONDS = 60.0
 """How long a handle follows the log before the table is opened anew: it may have been made anew meanwhile."""
 VACUUM_EVERY = 200
 TOKEN = "lockAttempt"
-COLUMNS = {"lock_key": "string", "lock_id": "string", "info": "string", "changed_at": "timestamp"}
 PROPERTIES = {
     "delta.isolationLevel": "Serializable",
     "delta.enableDeletionVectors": "false",
@@ -69,32 +68,6 @@ WRITABLE = frozenset(
 _DECORATION = re.compile(r"\x1b\[[0-9;]*m|↳")
 _REFUSED = re.compile(r"AccessDenied|InvalidAccessKeyId|\b40[13] (Forbidden|Unauthorized)|Permission denied")
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class Row(NamedTuple):
-    lock_key: str
-    lock_id: str | None
-    info: str | None
-    changed_at: datetime | None
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """The table at one version."""
-
-    table: DeltaTable
-    version: int
-    rows: Sequence[Row]
-
-    def holders(self, key: str) -> list[LockInfo]:
-        """Who holds the key, each once."""
-        found = {
-            row.lock_id: holder_of(row.lock_id, row.info)
-            for row in self.rows
-            if row.lock_key == key and row.lock_id is not None
-        }
-        return list(found.values())
 
 
 class DirectDeltaLocks:
@@ -102,6 +75,8 @@ class DirectDeltaLocks:
 
     An acquisition is one look at the log, one read of the table's one file and one commit.
     """
+
+    columns: Mapping[str, str] = COLUMNS
 
     def __init__(
         self,
@@ -137,8 +112,8 @@ class DirectDeltaLocks:
                 raise StateLocked(holder=others[0])
             if holders:
                 return None
-            kept = [row for row in snapshot.rows if row.lock_key != key]
-            return [*kept, Row(key, info.ID, json.dumps(asdict(info)), self._now())]
+            mine = Row(key, info.ID, json.dumps(asdict(info)), self._now(), snapshot.head(key))
+            return [*snapshot.others(key), mine]
 
         self._change("lock.acquire", claim)
         return info.ID
@@ -152,7 +127,7 @@ class DirectDeltaLocks:
             if len(others) == len(holders):
                 raise LockMismatch(holder=others[0]) if others else LockNotHeld("nobody holds the lock")
             kept = [row for row in snapshot.rows if row.lock_key != key or row.lock_id not in (lock_id, None)]
-            return [*kept, Row(key, None, None, self._now())]
+            return [*kept, Row(key, None, None, self._now(), snapshot.head(key))]
 
         self._change("lock.release", free)
 
@@ -176,10 +151,12 @@ class DirectDeltaLocks:
     def ddl(self, location: str = "") -> str:
         """What makes the lock table, as one line of SQL."""
         names = ".".join("`" + part.replace("`", "``") + "`" for part in self.name.split("."))
+        columns = ", ".join(f"{name} {kind.upper()}" for name, kind in self.columns.items())
+        columns = columns.replace("lock_key STRING", "lock_key STRING NOT NULL")
         properties = ", ".join(f"'{key}' = '{value}'" for key, value in PROPERTIES.items())
         return (
-            f"CREATE TABLE IF NOT EXISTS {names} (lock_key STRING NOT NULL, lock_id STRING, info STRING, "
-            f"changed_at TIMESTAMP) USING DELTA LOCATION '{location or 's3://BUCKET/PATH'}' "
+            f"CREATE TABLE IF NOT EXISTS {names} ({columns}) USING DELTA "
+            f"LOCATION '{location or 's3://BUCKET/PATH'}' "
             f"TBLPROPERTIES ({properties})"
         )
 
@@ -219,7 +196,7 @@ class DirectDeltaLocks:
         try:
             write_deltalake(
                 snapshot.table,
-                batch_of(sorted(rows, key=lambda row: row.lock_key)),
+                batch_of(sorted(rows, key=lambda row: row.lock_key), snapshot.columns),
                 mode="overwrite",
                 commit_properties=CommitProperties(
                     custom_metadata={TOKEN: attempt.token}, max_commit_retries=0
@@ -272,7 +249,8 @@ class DirectDeltaLocks:
                 continue
             version = int(table.version())
             if self._known is None or self._known.table is not table or self._known.version != version:
-                self._known = Snapshot(table, version, self._rows(table))
+                columns = self._columns(table)
+                self._known = Snapshot(table, version, self._rows(table, columns), columns)
             return self._known
         raise Unavailable(f"the lock table {self.name} keeps being created by somebody else")
 
@@ -286,14 +264,13 @@ class DirectDeltaLocks:
                 table.update_incremental()
                 return table
             opened: DeltaTable = engine.DeltaTable(access.location, storage_options=dict(access.options))
-        self._check_columns(opened)
         self._table, self._opened_with, self._opened_at = opened, access, self.clock.monotonic()
         return opened
 
-    def _rows(self, table: DeltaTable) -> list[Row]:
+    def _rows(self, table: DeltaTable, wanted: Mapping[str, str]) -> list[Row]:
         from deltalake import QueryBuilder
 
-        names = ", ".join(COLUMNS)
+        names = ", ".join(wanted)
         with self._engine_errors():
             query = QueryBuilder().register("locks", table)
             found = query.execute(f"SELECT {names} FROM locks").read_all().combine_chunks()
@@ -317,7 +294,7 @@ class DirectDeltaLocks:
         self.checkpoint("lock.create")
         fields = [
             {"name": name, "type": kind, "nullable": name != "lock_key", "metadata": {}}
-            for name, kind in COLUMNS.items()
+            for name, kind in self.columns.items()
         ]
         schema = engine.Schema.from_json(json.dumps({"type": "struct", "fields": fields}))
         try:
@@ -334,14 +311,17 @@ class DirectDeltaLocks:
             if "already exists" not in str(error):
                 raise self._refusal(error) from error
 
-    def _check_columns(self, table: DeltaTable) -> None:
+    def _columns(self, table: DeltaTable) -> Mapping[str, str]:
+        """Name and type of each column. Raises `ConfigError` for a table that is not one of ours."""
         found = {item["name"]: item["type"] for item in json.loads(table.schema().to_json())["fields"]}
-        if found != COLUMNS:
-            shown = ", ".join(f"{name} {kind}" for name, kind in found.items())
-            raise ConfigError(
-                f"the lock table {self.name} is not one of ours (it has {one_line(shown)}); name another as "
-                "lock_table or lock_location"
-            )
+        for ours in (COLUMNS, HEAD_COLUMNS):
+            if found == ours:
+                return ours
+        shown = ", ".join(f"{name} {kind}" for name, kind in found.items())
+        raise ConfigError(
+            f"the lock table {self.name} is not one of ours (it has {one_line(shown)}); name another as "
+            "lock_table or lock_location"
+        )
 
     def _check(self, table: DeltaTable) -> None:
         """Raises `ConfigError` for a table that the engine would not write, or would write wrongly."""
@@ -390,7 +370,7 @@ class DirectDeltaLocks:
         return Unavailable(f"{name}: {text}")
 
     def _now(self) -> datetime:
-        return _EPOCH + timedelta(seconds=self.clock.now())
+        return EPOCH + timedelta(seconds=self.clock.now())
 
 
 class Attempt:
@@ -433,16 +413,3 @@ def _engine() -> Any:
             f"({one_line(str(error))})"
         ) from error
     return deltalake
-
-
-def batch_of(rows: Sequence[Row]) -> Any:
-    """The rows as the engine takes them."""
-    import arro3.core as arrow
-
-    times = [
-        None if row.changed_at is None else (row.changed_at - _EPOCH) // timedelta(microseconds=1)
-        for row in rows
-    ]
-    texts = [arrow.Array([row[n] for row in rows], arrow.DataType.utf8()) for n in range(3)]
-    stamps = arrow.Array(times, arrow.DataType.int64()).cast(arrow.DataType.timestamp("us", tz="UTC"))
-    return arrow.RecordBatch.from_arrays([*texts, stamps], names=list(COLUMNS))
