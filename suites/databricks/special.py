@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from lockproof.driver import Client
@@ -33,6 +34,13 @@ def counted_client(scope: RecordedScope, who: str) -> tuple[RecordedClient, Stat
     """A client of the scope, and the statements that it sends to the lock store."""
     client = bed_of(scope).client(who)
     return recorded(scope, who, client), bed_of(scope).locks.counted(client)
+
+
+def counted(bed: TestBed, **requests: Any) -> Callable[[], int]:
+    """Counts the requests from now on that these fields of `lockproof.fakes.databricks.faults.Fault` choose,
+    among all that anybody sends: narrow them to your own. Of several faults the first one armed acts."""
+    fault = bed.control.add_fault(**requests, headers={"X-Counted": "yes"}, times=None)
+    return lambda: int(bed.control.fault(fault)["seen"])
 
 
 def recorded(
