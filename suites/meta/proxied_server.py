@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -41,8 +42,7 @@ class Seen:
 class StateServer:
     """Keeps a body per path, as a state server does.
 
-    GET of `/chunked/…` sends the body in chunks, of `/until-close/…` to the end of the connection; `/held`
-    answers once `let_go` is set.
+    GET of `/chunked/…` sends the body in chunks; `/held` answers once `let_go` is set.
     """
 
     def __init__(self) -> None:
@@ -66,9 +66,9 @@ class StateServer:
             self.seen.changed.notify_all()
         if path == "/held":
             await asyncio.to_thread(self.let_go.wait, WAIT_SECONDS)
-        await self.answer(method, path, body)(scope, receive, send)
+        await self.answer(method, path, body, request.headers.get("if-none-match"))(scope, receive, send)
 
-    def answer(self, method: str, path: str, body: bytes) -> Response:
+    def answer(self, method: str, path: str, body: bytes, known: str | None) -> Response:
         if method in ("PUT", "POST", "LOCK"):
             self.states[path] = body
             return Response(status_code=201)
@@ -80,9 +80,10 @@ class StateServer:
             return Response("nothing here", status_code=404)
         if path.startswith("/chunked/"):
             return StreamingResponse(iter([state[:1000], state[1000:]]))
-        if path.startswith("/until-close/"):
-            return StreamingResponse(iter([state]), headers={"Connection": "close"})
-        return Response(state, headers={"ETag": f'"{len(state)}"'})
+        tag = hashlib.sha256(state).hexdigest()
+        if tag == known:
+            return Response(status_code=304, headers={"ETag": tag})
+        return Response(state, headers={"ETag": tag})
 
 
 @contextmanager

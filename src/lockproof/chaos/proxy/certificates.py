@@ -43,23 +43,29 @@ class Authority:
         self.ca_file = folder / "ca.pem"
         self.ca_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def server_context(self, server_name: str | None = None) -> ssl.SSLContext:
-        """TLS of a server on this machine that is also known as `server_name`."""
+    def issue(self, server_name: str | None = None) -> bytes:
+        """A certificate for this machine, also known as `server_name`, and its private key, as PEM."""
         names = dict.fromkeys((*LOCAL, *([server_name] if server_name else ())))
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "lockproof link")])
         certificate = (
             self._builder(subject, key.public_key())
-            .add_extension(x509.SubjectAlternativeName([_alternative(name) for name in names]), False)
+            .add_extension(
+                x509.SubjectAlternativeName([_alternative(name) for name in names]), critical=False
+            )
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             .sign(self._key, hashes.SHA256())
         )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+        secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
+        return certificate.public_bytes(pem) + secret
+
+    def server_context(self, server_name: str | None = None) -> ssl.SSLContext:
+        """TLS of a server on this machine that is also known as `server_name`."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         with tempfile.NamedTemporaryFile(suffix=".pem") as file:  # the ssl module reads files only
-            file.write(certificate.public_bytes(pem))
-            file.write(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+            file.write(self.issue(server_name))
             file.flush()
             context.load_cert_chain(file.name)
         return context

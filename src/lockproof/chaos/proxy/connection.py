@@ -69,6 +69,12 @@ class Connection(ABC):
 
     # --- what the relays of all protocols do ---
 
+    async def each(self, wire: Wire, relay: Send) -> None:
+        """Relays what arrives until its end; nothing is kept while nothing arrives."""
+        while data := await wire.read():
+            await relay(data)
+            del data
+
     async def to_server(self, data: bytes) -> None:
         await self.link.passage("requests")
         await self.server.send(data)

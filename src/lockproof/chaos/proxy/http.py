@@ -77,20 +77,26 @@ class HttpConnection(Connection):
     async def requests(self) -> None:
         messages = Messages(self.client)
         try:
-            while (message := await messages.request()) is not None:
-                self._sending = True
-                self.link.exchanges += 1
-                await self._request(message)
-                self._sending = False
+            while await self._next_request(messages):
+                pass
         except Unreadable as foreign:
             self._sending = True
-            data = foreign.data
-            while data := data or await self.client.read():
-                await self.to_server(data)
-                data = b""
+            await self.to_server(foreign.data)
+            await self.each(self.client, self.to_server)
         except EndedEarly:
             pass  # so the server is told
         await self.end_requests()
+
+    async def _next_request(self, messages: Messages) -> bool:
+        """Relays a request, in a frame of its own: it is not to be kept while the next is waited for."""
+        message = await messages.request()
+        if message is None:
+            return False
+        self._sending = True
+        self.link.exchanges += 1
+        await self._request(message)
+        self._sending = False
+        return True
 
     async def _request(self, message: Message) -> None:
         exchange = Exchange(message.method, message.path)
@@ -213,28 +219,29 @@ class HttpConnection(Connection):
         messages = Messages(self.server)
         try:
             while messages.rest or await messages.more():
-                if not self._pending:  # nobody asked: such as a 408 to a silent client
-                    raise Unreadable(messages.take())
-                exchange = self._pending[0]
-                reply = await messages.reply(exchange.method)
-                if reply is None:
-                    break
-                await self._reply(exchange, reply)
-                if reply.status == http.HTTPStatus.SWITCHING_PROTOCOLS:
-                    raise Unreadable(messages.take())
-                if reply.status >= 200:
-                    self._pending.popleft().settle()
-                    if not self._pending:
-                        self._answered.set()
+                await self._next_reply(messages)
         except Unreadable as foreign:
-            data = foreign.data
-            while data := data or await self.server.read():
-                await self.to_client(data)
-                data = b""
+            await self.to_client(foreign.data)
+            await self.each(self.server, self.to_client)
         except EndedEarly:
             pass  # so the client is told
         await self.end_replies()
         raise Ended
+
+    async def _next_reply(self, messages: Messages) -> None:
+        if not self._pending:  # nobody asked: such as a 408 to a silent client
+            raise Unreadable(messages.take())
+        exchange = self._pending[0]
+        reply = await messages.reply(exchange.method)
+        if reply is None:
+            return
+        await self._reply(exchange, reply)
+        if reply.status == http.HTTPStatus.SWITCHING_PROTOCOLS:
+            raise Unreadable(messages.take())
+        if reply.status >= 200:
+            self._pending.popleft().settle()
+            if not self._pending:
+                self._answered.set()
 
     async def _reply(self, exchange: Exchange, reply: Message) -> None:
         if reply.status < 200:

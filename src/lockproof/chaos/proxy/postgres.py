@@ -69,16 +69,18 @@ class PostgresConnection(Connection):
 
     async def requests(self) -> None:
         await self._begin()
-        while data := await self.client.read():
-            if not self._ready:  # the login's messages
-                await self.to_server(data)
-                continue
-            self._incoming += data
-            end = 0
-            for kind, begin, end in pgwire.frames(self._incoming):
-                await self._message(kind, bytes(self._incoming[begin:end]))
-            del self._incoming[:end]
+        await self.each(self.client, self._received)
         await self.end_requests()
+
+    async def _received(self, data: bytes) -> None:
+        if not self._ready:  # the login's messages
+            await self.to_server(data)
+            return
+        self._incoming += data
+        end = 0
+        for kind, begin, end in pgwire.frames(self._incoming):
+            await self._message(kind, bytes(self._incoming[begin:end]))
+        del self._incoming[:end]
 
     async def _begin(self) -> None:
         """What comes before the login. Raises `Ended` for a client without TLS where there should be TLS."""
@@ -175,21 +177,23 @@ class PostgresConnection(Connection):
     # --- replies ---
 
     async def replies(self) -> None:
-        while data := await self.server.read():
-            for part, ready in self._replies.feed(data):
-                if not self._pending:  # the login, or a notice that nobody asked for
-                    self._ready = self._ready or ready
-                    await self.to_client(part)
-                    continue
-                exchange = self._pending[0]
-                exchange.copying = self._replies.copying
-                await self._reply(exchange, part, ready)
-                if ready:
-                    self._pending.popleft()
-                    if exchange.strike is not None:
-                        exchange.strike.settle()
+        await self.each(self.server, self._answered)
         await self.end_replies()
         raise Ended
+
+    async def _answered(self, data: bytes) -> None:
+        for part, ready in self._replies.feed(data):
+            if not self._pending:  # the login, or a notice that nobody asked for
+                self._ready = self._ready or ready
+                await self.to_client(part)
+                continue
+            exchange = self._pending[0]
+            exchange.copying = self._replies.copying
+            await self._reply(exchange, part, ready)
+            if ready:
+                self._pending.popleft()
+                if exchange.strike is not None:
+                    exchange.strike.settle()
 
     async def _reply(self, exchange: Exchange, part: bytes, ready: bool) -> None:
         match exchange.strike:

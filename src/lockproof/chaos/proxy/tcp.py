@@ -32,49 +32,53 @@ class TcpConnection(Connection):
             self._strike.settle()
 
     async def requests(self) -> None:
-        while data := await self.client.read():
-            begins, self._asking = not self._asking, True
-            if begins:
-                self.settle()
-                self._passed = 0
-                self.link.exchanges += 1
-                self._strike = self.link.script.strike()
-            match self._strike:
-                case Strike(fault=DropRequest()) as strike:
-                    strike.hit()
-                    self.cut()
-                case Strike(fault=Delay(seconds, "request")) as strike:
-                    if begins:
-                        await strike.hold(seconds)
-                    await self.to_server(data)
-                case Strike(fault=SlowBody(rate, "request")) as strike:
-                    await self.trickle(strike, rate, data, self.to_server)
-                case Strike(fault=Reset(after_bytes, "request")) as strike:
-                    await self._pass_up_to(after_bytes, strike, data, self.to_server)
-                case _:
-                    await self.to_server(data)
+        await self.each(self.client, self._request)
         await self.end_requests()
 
     async def replies(self) -> None:
-        while data := await self.server.read():
-            begins, self._asking = self._asking, False
-            if begins:
-                self._passed = 0
-            match self._strike:
-                case Strike(fault=DropReply()) as strike:
-                    strike.hit()
-                    self.cut()
-                case Strike(fault=Delay(seconds, "reply")) as strike:
-                    if begins:
-                        await strike.hold(seconds)
-                    await self.to_client(data)
-                case Strike(fault=SlowBody(rate, "reply")) as strike:
-                    await self.trickle(strike, rate, data, self.to_client)
-                case Strike(fault=Reset(after_bytes, "reply")) as strike:
-                    await self._pass_up_to(after_bytes, strike, data, self.to_client)
-                case _:
-                    await self.to_client(data)
+        await self.each(self.server, self._reply)
         await self.end_replies()
+
+    async def _request(self, data: bytes) -> None:
+        begins, self._asking = not self._asking, True
+        if begins:
+            self.settle()
+            self._passed = 0
+            self.link.exchanges += 1
+            self._strike = self.link.script.strike()
+        match self._strike:
+            case Strike(fault=DropRequest()) as strike:
+                strike.hit()
+                self.cut()
+            case Strike(fault=Delay(seconds, "request")) as strike:
+                if begins:
+                    await strike.hold(seconds)
+                await self.to_server(data)
+            case Strike(fault=SlowBody(rate, "request")) as strike:
+                await self.trickle(strike, rate, data, self.to_server)
+            case Strike(fault=Reset(after_bytes, "request")) as strike:
+                await self._pass_up_to(after_bytes, strike, data, self.to_server)
+            case _:
+                await self.to_server(data)
+
+    async def _reply(self, data: bytes) -> None:
+        begins, self._asking = self._asking, False
+        if begins:
+            self._passed = 0
+        match self._strike:
+            case Strike(fault=DropReply()) as strike:
+                strike.hit()
+                self.cut()
+            case Strike(fault=Delay(seconds, "reply")) as strike:
+                if begins:
+                    await strike.hold(seconds)
+                await self.to_client(data)
+            case Strike(fault=SlowBody(rate, "reply")) as strike:
+                await self.trickle(strike, rate, data, self.to_client)
+            case Strike(fault=Reset(after_bytes, "reply")) as strike:
+                await self._pass_up_to(after_bytes, strike, data, self.to_client)
+            case _:
+                await self.to_client(data)
 
     async def _pass_up_to(self, after_bytes: int, strike: Strike, data: bytes, send: Send) -> None:
         """Passes bytes until there are more than may pass, and then resets."""
