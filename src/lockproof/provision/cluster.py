@@ -100,6 +100,13 @@ class Node:
         ((count,),) = self.rows(f"SELECT count(*) {_OTHERS}")
         return int(count)
 
+    def waiting(self, event: str) -> int:
+        """How many sessions wait for an event, by its name in `pg_stat_activity`."""
+        found = self.rows(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event = %(event)s", {"event": event}
+        )
+        return int(found[0][0])
+
     def end_sessions(self) -> int:
         """Terminates the sessions of all clients, as an administrator does; returns how many there were, once
         they are gone."""

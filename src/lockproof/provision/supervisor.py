@@ -242,8 +242,8 @@ class Cluster:
             raise Refused(f"{program} failed: {last_line(done.stdout.decode(errors='replace'))}")
 
     def start(self) -> dict[str, Any]:
-        """Starts the server on 127.0.0.1, on a free port or on the one that it had; its `port`, its `pid` and the
-        path of its `log`, once it accepts connections."""
+        """Starts the server on 127.0.0.1, on a free port or on the one that it had, and returns once it takes
+        connections: its `port`, its `pid`, and the path of its `log`."""
         for port in (self.port,) if self.port else (free_port() for _ in range(PORTS)):
             if self.started(port):
                 self.port = port
