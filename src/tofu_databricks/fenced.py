@@ -242,7 +242,7 @@ class FencedState:
             self._collect([version.object])
 
     def _collect(self, names: Iterable[str]) -> None:
-        for name in names:
+        for name in sorted(names):
             with suppress(BackendError):  # it is found again by `_strays`
                 self.volume.delete(self._object(name))
 
