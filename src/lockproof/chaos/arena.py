@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
+from lockproof.chaos.nemesis import family_of, nemeses
 from lockproof.driver.api import Address, Capabilities, Driver, LockInfo
 from lockproof.driver.errors import DriverError, Locked
 from lockproof.driver.recorder import RecordedClient, RecordedScope
@@ -18,6 +19,7 @@ from lockproof.spec.outcome import Unknown, Violation
 
 if TYPE_CHECKING:
     from lockproof.chaos.nemesis import Nemesis
+    from lockproof.chaos.process import RecordedProcess
     from lockproof.chaos.proxy import FaultProxy, Link
 
 DEFAULT = "default"
@@ -38,6 +40,10 @@ class BackendUnderTest(Protocol):
     def connect(self) -> Callable[[], Driver]: ...
     @property
     def driver(self) -> Driver: ...
+    @property
+    def faults(self) -> Sequence[str]: ...
+    @property
+    def allow_destructive(self) -> bool: ...
 
 
 class Arena:
@@ -84,15 +90,21 @@ class Arena:
         """Where the driver's links end; empty for a backend that is not reached over a network."""
         return self.backend.driver.links()
 
-    def client(self, who: str) -> RecordedClient:
-        """A client named `who`, on links of its own. The same name again shares them: the same machine."""
-        addresses = self.addresses()
-        if not addresses:
+    def client(self, who: str, timeout: float | None = None) -> RecordedClient:
+        """A client named `who`, on links of its own; `timeout` is another deadline for its calls. The same
+        name again shares the links: the same machine."""
+        detour = {name: link.address for name, link in self.links(who).items()}
+        if not detour:
             return self.scope.client(who)
-        links = self.links(who)
-        detour = {name: link.address for name, link in links.items()}
         attached = self.backend.driver.open_scope(self.scope.name, detour, attach=True)
-        return self.scope.join(self._stack.enter_context(attached).client(who), who)
+        return self.scope.join(self._stack.enter_context(attached).client(who), who, timeout)
+
+    def process(self, who: str) -> RecordedProcess:
+        """As `client`, in a process of its own, which can be killed, stopped and continued."""
+        from lockproof.chaos.process import start_process
+
+        detour = {name: link.address for name, link in self.links(who).items()}
+        return start_process(self.backend.connect, self.scope, who, detour or None)
 
     def links(self, who: str) -> Mapping[str, Link]:
         """The links of the client named `who`, made when first asked for; by the driver's names."""
@@ -103,6 +115,26 @@ class Arena:
                     for name, address in self.addresses().items()
                 }
             return self._links[who]
+
+    def all_links(self) -> Sequence[Mapping[str, Link]]:
+        """The links of every client so far, in the order of their making."""
+        with self._mutex:
+            return tuple(self._links.values())
+
+    def possible(self, families: Collection[str], besides: Collection[str] = ()) -> Sequence[str]:
+        """The names of the nemeses of these families, but for those of `besides`, that can be injected here:
+        whose precondition is met, that `--backend-faults` does not leave out, and that on a real target hurt
+        no service unless that was allowed."""
+        backend = self.backend
+        return [
+            name
+            for name, kind in nemeses().items()
+            if family_of(name) in families
+            and name not in besides
+            and (not backend.faults or family_of(name) in backend.faults)
+            and (not kind.destructive or backend.target != "real" or backend.allow_destructive)
+            and not kind().missing(self)
+        ]
 
     def inject(self, nemesis: Nemesis) -> None:
         """Injects a nemesis and remembers it, so that `heal` ends it too."""
@@ -123,35 +155,42 @@ class Arena:
             if "state" in self.backend.capabilities:
                 self.observer.get(DEFAULT)
             else:
-                self.take(DEFAULT, self.backend.timeout)
-        except (DriverError, Violation) as error:
+                self.observer.unlock(DEFAULT, self.observer.lock(DEFAULT, LockInfo.new("observer")))
+        except Locked:
+            return
+        except DriverError as error:
             raise Unknown(f"the backend does not answer on a clean link: {error}") from error
 
     def recover(self, ws: str = DEFAULT, within: float | None = None) -> None:
-        """How a test of faults ends, after healing: the lock can be taken within so many seconds (the
-        deadline of one call, when not given), by force where somebody died with it, and the state can be
-        read. The lock is free afterwards. Raises `Violation`."""
+        """How a test of faults ends: all faults are healed, and then the workspace is usable. Raises
+        `Violation`."""
         self.heal()
-        within = self.backend.timeout if within is None else within
+        self.require_usable(ws, within=within)
+
+    def require_usable(
+        self, ws: str = DEFAULT, client: RecordedClient | None = None, within: float | None = None
+    ) -> None:
+        """Raises `Violation` unless `client` (the observer, when not given) can take the lock within so many
+        seconds (the deadline of one call, when not given), by force where somebody died with it, and reads
+        the state. Nobody who lives may hold the lock; it is free afterwards."""
         if "locking" in self.backend.capabilities:
-            self.take(ws, within)
+            self._take(ws, client, self.backend.timeout if within is None else within)
         if "state" in self.backend.capabilities:
             try:
-                self.observer.get(ws)
+                (client or self.observer).get(ws)
             except DriverError as error:
                 raise Violation(f"after healing the state of {ws!r} is not readable: {error}") from error
 
-    def take(self, ws: str, within: float) -> None:
-        """Takes the lock of `ws` on a clean link and releases it. Nobody who lives may hold it."""
+    def _take(self, ws: str, client: RecordedClient | None, within: float) -> None:
         ends = time.monotonic() + within
         while True:
-            client, info = self.observer, LockInfo.new("observer")
+            asker = client or self.observer
             try:
-                client.unlock(ws, client.lock(ws, info))
+                asker.unlock(ws, asker.lock(ws, LockInfo.new(asker.who)))
                 return
             except Locked as refused:
                 failure: DriverError = refused
-                self._force(client, ws, refused)
+                self._force(asker, ws, refused)
             except DriverError as error:
                 failure = error
             if time.monotonic() > ends:

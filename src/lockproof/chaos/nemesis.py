@@ -39,6 +39,8 @@ class Nemesis(ABC):
     """`family.what`, as plans and histories name it, for example `net.drop_reply`."""
     destructive: ClassVar[bool] = False
     """Whether it hurts a service, and not only a client's own link or process."""
+    on_a_client: ClassVar[bool] = False
+    """Whether a plan names by parameter `on` the client that it strikes."""
 
     def __init__(self, **parameters: Any) -> None:
         self.parameters: dict[str, Any] = parameters

@@ -222,9 +222,10 @@ class RecordedScope:
         """A new recorded client, as `Scope.client`."""
         return self.join(self.scope.client(who), who)
 
-    def join(self, client: Client, who: str) -> RecordedClient:
-        """A client of this key space that was opened elsewhere, recorded here and closed with the scope."""
-        recorded = RecordedClient(client, who, self.history, self.timeout)
+    def join(self, client: Client, who: str, timeout: float | None = None) -> RecordedClient:
+        """A client of this key space that was opened elsewhere, recorded here and closed with the scope;
+        `timeout` is another deadline for its calls."""
+        recorded = RecordedClient(client, who, self.history, self.timeout if timeout is None else timeout)
         self.clients.append(recorded)
         return recorded
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -131,7 +131,8 @@ def declared_tests(names: Sequence[str] = SUITES) -> Sequence[DeclaredTest]:
 def _declared_in(path: Path) -> Iterator[DeclaredTest]:
     file = canonical(path) or path.as_posix()
     tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-    shared = [s.value for s in tree.body if isinstance(s, ast.Assign) and _names(s) == ["pytestmark"]]
+    assigned = {name: s.value for s in tree.body if isinstance(s, ast.Assign) for name in _names(s)}
+    shared = [assigned[name] for name in ("pytestmark",) if name in assigned]
     for node in tree.body:
         if not isinstance(node, ast.FunctionDef) or not node.name.startswith("test_"):
             continue
@@ -142,7 +143,7 @@ def _declared_in(path: Path) -> Iterator[DeclaredTest]:
             node.name,
             node.lineno,
             doc[0] if doc else "",
-            _arguments(marks, "requirement"),
+            _arguments([*marks, *_meant(marks, assigned)], "requirement"),
             _arguments(marks, "needs"),
             next(iter(_arguments(marks, "tier")), "default"),
             _arguments(marks, "reported"),
@@ -151,6 +152,12 @@ def _declared_in(path: Path) -> Iterator[DeclaredTest]:
 
 def _names(statement: ast.Assign) -> list[str]:
     return [target.id for target in statement.targets if isinstance(target, ast.Name)]
+
+
+def _meant(expressions: Sequence[ast.expr], assigned: Mapping[str, ast.expr]) -> list[ast.expr]:
+    """What the names in the expressions stand for, such as a list of parameters that bring marks."""
+    names = [node.id for e in expressions for node in ast.walk(e) if isinstance(node, ast.Name)]
+    return [assigned[name] for name in dict.fromkeys(names) if name in assigned]
 
 
 def _arguments(expressions: Sequence[ast.expr], function: str) -> tuple[str, ...]:

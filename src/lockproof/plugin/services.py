@@ -100,7 +100,7 @@ def start(
         redactor.learn(added)
         spec = spec.with_options(added)
         driver = spec.connect()
-        declared = Capabilities({*driver.capabilities(), *_by_nature(spec)})
+        declared = Capabilities({*driver.capabilities(), *_by_nature(spec, driver)})
         info = driver.info
     except (ValueError, SpecError) as error:
         raise pytest.UsageError(f"backend {spec.id}: {redactor.text(_line(error))}") from error
@@ -114,9 +114,12 @@ def start(
     return Service(spec, info, tuple(sorted(declared)), tuple(sorted(off))), driver
 
 
-def _by_nature(spec: BackendSpec) -> set[str]:
-    """What a backend is capable of whatever its driver says: a `py:` driver's clients are in this process."""
-    return {"in-process"} if spec.id.startswith("py:") else set()
+def _by_nature(spec: BackendSpec, driver: Driver) -> set[str]:
+    """What a backend is capable of whatever its driver says: a `py:` driver's clients are in this process,
+    and links that a driver has can fail."""
+    nature = {"in-process"} if spec.id.startswith("py:") else set()
+    protocols = {address.protocol for address in driver.links().values()}
+    return nature | {"links" for _ in protocols} | {"links.http" for name in protocols if name == "http"}
 
 
 def covers(switched_off: str, name: str) -> bool:

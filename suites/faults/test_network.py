@@ -1,0 +1,171 @@
+"""What a client is told when the network fails it."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import pytest
+
+from lockproof.chaos.arena import Arena
+from lockproof.chaos.network import Cut, IdleConnectionsClosed, ReadStale
+from lockproof.checkers import require_valid
+from lockproof.driver import DriverError, LockInfo
+from lockproof.spec import faults, needs, requirement, tier
+from lockproof.spec.outcome import Unknown, Violation
+from lockproof.suites.faults.struck_calls import (
+    CALLS,
+    Place,
+    Strike,
+    Striking,
+    attempt,
+    is_held,
+    outcomes,
+    require_one_of,
+    state,
+)
+
+pytestmark = faults("net")
+
+STRIKES = [
+    pytest.param(
+        [
+            Strike("net.drop_request"),
+            Strike("net.drop_reply"),
+            Strike("net.reset", {"side": "request", "after_bytes": 20}),
+        ],
+        marks=requirement("FAULT-NET-001"),
+        id="lost",
+    ),
+    pytest.param(
+        [Strike("net.truncate"), Strike("net.reset", {"side": "reply", "after_bytes": 60})],
+        marks=requirement("FAULT-NET-002"),
+        id="cut-short",
+    ),
+    pytest.param(
+        [
+            Strike("net.delay", {"seconds": 0.1, "side": "request"}),
+            Strike("net.delay", {"seconds": 0.1, "side": "reply"}),
+            Strike("net.slow_body", {"side": "request"}),
+            Strike("net.slow_body", {"side": "reply"}),
+        ],
+        marks=requirement("FAULT-NET-003"),
+        id="slow",
+    ),
+    pytest.param([Strike("net.duplicate")], marks=requirement("FAULT-NET-004"), id="twice"),
+    pytest.param(
+        [
+            Strike("net.error_before", {"status": 503}),
+            Strike("net.error_after", {"status": 503}),
+            Strike("net.error_after", {"status": 500}),
+        ],
+        marks=requirement("FAULT-NET-005"),
+        id="server-error",
+    ),
+    pytest.param(
+        [
+            Strike("net.throttle", {"retry_after": "0"}),
+            Strike("net.throttle", {"retry_after": "date"}),
+            Strike("net.throttle_bare"),
+        ],
+        marks=requirement("FAULT-NET-006"),
+        id="throttled",
+    ),
+    pytest.param([Strike("net.unauthorized")], marks=requirement("FAULT-NET-007"), id="unauthorized"),
+]
+PATIENCE = 1.0
+"""Seconds after which a client gives up a call in a network that keeps everything back."""
+
+
+@requirement("FAULT-NET-011")
+@pytest.mark.parametrize("strikes", STRIKES)
+def test_what_a_client_is_told_of_a_struck_call_is_true(arena: Arena, strikes: Sequence[Strike]) -> None:
+    """Whatever the network does to one message of a call, its client is told what became of the call."""
+    Striking(arena, strikes, every=False).run()
+    require_valid(arena.history.history())
+
+
+@tier("full")
+@requirement("FAULT-NET-011")
+@pytest.mark.parametrize("strikes", STRIKES)
+def test_what_a_client_is_told_is_true_whichever_message_is_struck(
+    arena: Arena, strikes: Sequence[Strike]
+) -> None:
+    """The same holds for every single message of every call."""
+    Striking(arena, strikes, every=True).run()
+    require_valid(arena.history.history())
+
+
+@requirement("FAULT-NET-009", "FAULT-NET-011")
+@pytest.mark.parametrize("direction", ["both", "requests", "replies"])
+def test_a_call_that_was_given_up_in_a_partition_is_unknown(arena: Arena, direction: str) -> None:
+    """A client that gives a call up as nothing comes back does not know; nor does its late request harm."""
+    arena.check_health()
+    wanted = [c for c in CALLS.values() if set(c.needs) <= arena.backend.capabilities and c.name != "list"]
+    hits = 0
+    for number, kind in enumerate(wanted):
+        who = f"cut-off-{number}"
+        place = Place(arena, "default", arena.client(who, timeout=PATIENCE), arena.observer)
+        call = kind(place)
+        call.prepare()
+        partition = Cut(on=who, direction=direction)
+        arena.inject(partition)
+        told = attempt(call.act)
+        partition.heal(arena)
+        hits += partition.struck()
+        place.victim.join(arena.backend.timeout)
+        if partition.struck() and not isinstance(told, DriverError):
+            raise Violation(f"{kind.name} succeeded, although nothing came back")
+        call.judge(told)
+        arena.require_usable("default")
+    if not hits:
+        raise Unknown("the partition kept nothing back")
+    require_valid(arena.history.history())
+
+
+@needs("state", "locking")
+@requirement("FAULT-NET-010")
+def test_a_lock_outlives_its_idle_connection(arena: Arena) -> None:
+    """A lock stays when idle connections are closed; its holder writes and releases or is told why not."""
+    arena.check_health()
+    holder = arena.client("holder")
+    closed = 0
+    for _ in range(3):
+        before, after = state(1), state(2)
+        arena.observer.put("default", before)
+        info = LockInfo.new(holder.who)
+        lock_id = holder.lock("default", info)
+        idle = IdleConnectionsClosed(on=holder.who)
+        arena.inject(idle)
+        idle.heal(arena)
+        closed += idle.struck()
+        place = Place(arena, "default", holder, arena.observer)
+        if not is_held(place, info):
+            raise Violation("the lock went with a connection that was idle")
+        told = attempt(partial(holder.put, "default", after, lock_id=lock_id))
+        require_one_of(place, told, outcomes(told, before, after))
+        attempt(partial(holder.unlock, "default", lock_id))
+        arena.recover()
+    if not closed:
+        raise Unknown("no connection was idle, so none was closed")
+    require_valid(arena.history.history())
+
+
+@needs("state", "locking", "locking.fencing-strict")
+@requirement("FAULT-NET-008")
+def test_no_update_is_lost_by_a_stale_read(arena: Arena) -> None:
+    """A client that is shown an earlier state may write nothing that rests on it."""
+    arena.check_health()
+    reader = arena.client("reader")
+    older, newer = state(1), state(2)
+    stale = ReadStale(on=reader.who, times=None)
+    arena.inject(stale)
+    first = reader.lock("default", LockInfo.new(reader.who))
+    reader.put("default", older, lock_id=first)
+    reader.get("default")
+    reader.put("default", newer, lock_id=first)
+    shown = reader.get("default")
+    told = attempt(lambda: reader.put("default", state(3), lock_id=first))
+    stale.heal(arena)
+    if not stale.struck():
+        raise Unknown("no read was stale")
+    if shown is not None and shown.data == older and not isinstance(told, DriverError):
+        raise Violation("a write was accepted that rests on an earlier state")
