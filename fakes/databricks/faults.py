@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import threading
 from dataclasses import asdict, dataclass, field
@@ -17,9 +18,9 @@ class Fault:
 
     Which requests: `method` and `path` are shell patterns (`*` also spans slashes) on the method and the
     decoded path; `host` is `workspace`, `storage` or `*`; `principal` narrows to one caller (by name, known
-    after authentication); `query` to requests whose query holds these pairs; `content` is a shell pattern on
-    the body as text. Of the matching requests,
-    `first` (1 = the first) begins a series of `times` hits (None: for ever).
+    after authentication), `client` to the requests for a token of one OAuth client (by its id); `query` to
+    requests whose query holds these pairs; `content` is a shell pattern on the body as text. Of the matching
+    requests, `first` (1 = the first) begins a series of `times` hits (None: for ever).
 
     What happens: `delay` seconds; then `hold` until `FakeControl.release`; then the request takes effect,
     or, with `when="before"` and an answer of the fault's own (`status`, `drop`), it does not. `status`,
@@ -35,6 +36,7 @@ class Fault:
     path: str = "*"
     host: str = "*"
     principal: str | None = None
+    client: str | None = None
     query: dict[str, str] = field(default_factory=dict)
     content: str = "*"
     first: int = 1
@@ -86,11 +88,21 @@ class Fault:
                 self.principal is None
                 or (request.principal is not None and request.principal.name == self.principal)
             )
+            and (self.client is None or self.client == _basic_name(request))
             and (self.content == "*" or fnmatchcase(request.body.decode("utf-8", "replace"), self.content))
         )
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def _basic_name(request: Request) -> str:
+    """The name of HTTP Basic authentication, empty where a request has none."""
+    kind, _, value = request.headers.get("authorization", "").partition(" ")
+    try:
+        return base64.b64decode(value).decode().partition(":")[0] if kind.lower() == "basic" else ""
+    except ValueError:
+        return ""
 
 
 @dataclass
