@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from signal import SIGCONT, SIGKILL, SIGSTOP
-from typing import TYPE_CHECKING, Any, cast
+from signal import SIGCONT, SIGKILL, SIGSTOP, Signals
+from typing import Any, cast
 
 from lockproof.chaos.process_nemeses import NEMESES as NEMESES
 from lockproof.chaos.process_nursery import NURSERY, PATIENCE, Child, ProcessGone
@@ -19,9 +19,6 @@ from lockproof.driver.recorder import RecordedClient, RecordedScope, defect
 from lockproof.history.faults import START, STOP
 from lockproof.history.writer import HARNESS
 from lockproof.spec.outcome import Unknown
-
-if TYPE_CHECKING:
-    from signal import Signals
 
 REFUSALS: Mapping[str, Callable[..., DriverError]] = {
     refusal.__name__: refusal for refusal in (Locked, LockMismatch, NotLocked)
@@ -121,6 +118,11 @@ class ProcessClient:
 
     # --- what is done to the process
 
+    def fork(self) -> None:
+        """The process forks, as a program does that starts another one by hand; the fork, which has all that
+        the process has open, ends at once as any Python does."""
+        self._call("fork")
+
     def watch(self) -> None:
         """After the next call `steps` holds what it consisted of."""
         self._watch = True
@@ -197,6 +199,11 @@ class RecordedProcess(RecordedClient):
         super().__init__(process, process.who, scope.history, scope.timeout)
         self.process = process
 
+    @property
+    def gone(self) -> bool:
+        """Also when the process has ended."""
+        return super().gone or self.process.ended
+
     def signal(self, number: Signals) -> None:
         """Sends a signal. Raises `ProcessGone`."""
         self._fault(f"process.{number.name.lower()}")
@@ -206,6 +213,17 @@ class RecordedProcess(RecordedClient):
         """SIGKILL; returns when the process is gone."""
         self._fault("process.sigkill")
         self.process.kill()
+
+    def halt(self, halt: Halt) -> None:
+        """What happens to the process in its next call; see `Halt`."""
+        given = {"step": halt.step, "seconds": halt.seconds}
+        self._fault(f"process.{Signals(halt.number).name.lower()}", **given)
+        self.process.halt(halt)
+
+    def fork(self) -> None:
+        """The process forks, and the fork ends at once."""
+        self._fault("process.fork")
+        self.process.fork()
 
     def pause(self) -> None:
         """SIGSTOP; returns when the process stands still. Raises `ProcessGone`."""
@@ -217,7 +235,7 @@ class RecordedProcess(RecordedClient):
         self.process.resume()
         self._fault("process.stopped", phase=STOP)
 
-    def _fault(self, name: str, **given: str) -> None:
+    def _fault(self, name: str, **given: Any) -> None:
         self._history.append(HARNESS, "fault", name, given={**given, "on": self.who})
 
 
@@ -256,7 +274,7 @@ def serve_client(
             return
         steps = Steps(request.halt)
         try:
-            call = getattr(client, request.f)
+            call = fork_and_end if request.f == "fork" else getattr(client, request.f)
             if request.watch or request.halt is not None:
                 with steps.watched():
                     out = call(*request.args, **request.keywords)
@@ -268,6 +286,14 @@ def serve_client(
         connection.send(told)
         if request.f == "close":
             os._exit(0)  # there is nothing to tear down that the end of a process does not
+
+
+def fork_and_end() -> None:
+    """Forks, lets the fork unwind and run its exit handlers, and waits for that."""
+    pid = os.fork()
+    if not pid:
+        raise SystemExit
+    os.waitpid(pid, 0)
 
 
 def _failed(error: Exception) -> Told:

@@ -17,6 +17,8 @@ class OfProcesses(Nemesis):
     """Strikes one client of the arena that is a process and lives: the one named by parameter `on`, or one
     that is drawn."""
 
+    on_a_client = True
+
     def __init__(self, **parameters: str) -> None:
         super().__init__(**parameters)
         self.hits = 0

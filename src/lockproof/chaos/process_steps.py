@@ -1,12 +1,14 @@
 """The steps of a call in its own process, and what stops or kills that process at one of them.
 
-A step is a call from Python into the operating system: a file opened, renamed, flushed, bytes given to a
-socket. Any driver written in Python has them, without its help, and runs through the same ones each time, so
-that a process can be stopped "just before the third" again and again.
+A step is a call from Python into the operating system that others may notice: a file opened, written or
+renamed, bytes given to a socket. Any driver written in Python has them, without its help, and takes the
+same ones each time, so that a process can be stopped "just before the third" again. What happens inside a
+library in C has none: a timer halts there. The same call again and again, as when a body is sent, is one.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -21,35 +23,25 @@ MODULES = frozenset(
 )
 HARMLESS = frozenset(
     {
-        *(
-            "fspath",
-            "getpid",
-            "urandom",
-            "stat",
-            "fstat",
-            "lstat",
-            "lseek",
-            "seek",
-            "tell",
-            "isatty",
-            "fileno",
-        ),
-        *("readable", "writable", "seekable", "scandir", "listdir"),
+        *("fspath", "getpid", "urandom", "stat", "fstat", "lstat", "lseek", "seek", "tell", "isatty"),
+        *("fileno", "fsencode", "text_encoding", "getcwd", "scandir", "listdir", "access", "readlink"),
+        *("readable", "writable", "seekable", "read", "read1", "readline", "readinto", "readall", "peek"),
+        *("recv", "recv_into", "fsync", "fdatasync", "close", "flock", "lockf", "fcntl", "getaddrinfo"),
         *("settimeout", "gettimeout", "setsockopt", "getsockopt", "getpeername", "getsockname", "detach"),
-        *("register_at_fork", "cpu_count", "get_inheritable", "set_inheritable", "waitstatus_to_exitcode"),
-        *("cursor", "fetchone", "fetchall", "getaddrinfo", "pending", "selected_alpn_protocol", "version"),
+        *("get_inheritable", "set_inheritable", "pending", "selected_alpn_protocol", "version"),
+        *("cursor", "fetchone", "fetchall", "cpu_count", "open_code", "getdefaulttimeout"),
     }
 )
-"""Calls that nobody outside the process can notice."""
+"""Calls that change nothing for anybody outside the process."""
 
 
 @dataclass(frozen=True)
 class Halt:
     """What happens to a process in its next call, and when.
 
-    With a `step`, counted from 0, before that step; a `step` past the last one is after the call has
-    done its work and before anybody is told. With `seconds`, that long after the call began. `number` is
-    the signal: SIGKILL ends it, SIGSTOP lets it stand still until it is continued.
+    With a `step`, counted from 0, before that step; with `seconds`, that long after the call began; at the
+    latest when the call has done its work and nobody has been told. `number` is the signal: SIGKILL ends
+    the process, SIGSTOP lets it stand still until it is continued.
     """
 
     number: int = signal.SIGKILL
@@ -58,21 +50,21 @@ class Halt:
 
 
 class Steps:
-    """The steps of one call, in order, by what they call; halts this very process at one of them."""
+    """The steps of one call, in order, by what they call; halts this very process in the midst of them."""
 
     def __init__(self, halt: Halt | None) -> None:
         self.names: list[str] = []
         self.halt = halt
+        self.struck = False
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Within it steps count. A timer that has not struck by its end is called off."""
-        halt = self.halt
-        if halt is not None and halt.seconds is not None:
-            signal.signal(signal.SIGALRM, lambda number, frame: _signal_self(halt.number))
-            if halt.number == signal.SIGKILL:
+        """Within it steps count."""
+        if self.halt is not None and self.halt.seconds is not None:
+            signal.signal(signal.SIGALRM, self._alarm)
+            if self.halt.number == signal.SIGKILL:
                 signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends us wherever we are, also inside C
-            signal.setitimer(signal.ITIMER_REAL, max(halt.seconds, 1e-6))
+            signal.setitimer(signal.ITIMER_REAL, max(self.halt.seconds, 1e-6))
         else:
             sys.setprofile(self._profile)
         try:
@@ -80,18 +72,29 @@ class Steps:
         finally:
             sys.setprofile(None)
             signal.setitimer(signal.ITIMER_REAL, 0)
-        if halt is not None and halt.step is not None and halt.step >= len(self.names):
-            _signal_self(halt.number)
+            self._strike()
 
     def _profile(self, frame: FrameType, event: str, called: Any) -> None:
-        if event != "c_call" or called.__name__ in HARMLESS:
+        if event != "c_call" or called.__name__ in HARMLESS or called.__name__.startswith("_check"):
             return
-        owner = getattr(called, "__module__", None) or type(getattr(called, "__self__", None)).__module__
-        if owner not in MODULES:
+        subject = getattr(called, "__self__", None)
+        owner = getattr(called, "__module__", None) or type(subject).__module__
+        if owner not in MODULES or isinstance(subject, io.BytesIO | io.StringIO):
+            return
+        name = f"{owner.strip('_')}.{called.__name__}"
+        if self.names and self.names[-1] == name:
             return
         if self.halt is not None and self.halt.step == len(self.names):
-            _signal_self(self.halt.number)
-        self.names.append(f"{owner.strip('_')}.{called.__name__}")
+            self._strike()
+        self.names.append(name)
+
+    def _alarm(self, number: int, frame: FrameType | None) -> None:
+        self._strike()
+
+    def _strike(self) -> None:
+        if self.halt is not None and not self.struck:
+            self.struck = True
+            os.kill(os.getpid(), self.halt.number)
 
 
 def drawn(names: Sequence[str], count: int, choose: Any) -> Sequence[int]:
@@ -101,7 +104,3 @@ def drawn(names: Sequence[str], count: int, choose: Any) -> Sequence[int]:
     if len(places) <= count:
         return list(places)
     return sorted({0, len(names), *choose.sample(places[1:-1], max(0, count - 2))})
-
-
-def _signal_self(number: int) -> None:
-    os.kill(os.getpid(), number)
