@@ -1,6 +1,7 @@
 """What a client is told when the network fails it."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
@@ -13,6 +14,7 @@ from lockproof.spec import faults, needs, requirement, tier
 from lockproof.spec.outcome import Unknown, Violation
 from lockproof.suites.faults.struck_calls import (
     CALLS,
+    Call,
     Place,
     Strike,
     Striking,
@@ -99,26 +101,37 @@ def test_what_a_client_is_told_is_true_whichever_message_is_struck(
 def test_a_call_that_was_given_up_in_a_partition_is_unknown(arena: Arena, direction: str) -> None:
     """A client that gives a call up as nothing comes back does not know; nor does its late request harm."""
     arena.check_health()
-    wanted = [c for c in CALLS.values() if set(c.needs) <= arena.backend.capabilities and c.name != "list"]
-    hits = 0
-    for number, kind in enumerate(wanted):
-        who = f"cut-off-{number}"
-        place = Place(arena, "default", arena.client(who, timeout=PATIENCE), arena.observer)
-        call = kind(place)
-        call.prepare()
-        partition = Cut(on=who, direction=direction)
-        arena.inject(partition)
-        told = attempt(call.act)
-        partition.heal(arena)
-        hits += partition.struck()
-        place.victim.join(arena.backend.timeout)
-        if partition.struck() and not isinstance(told, DriverError):
-            raise Violation(f"{kind.name} succeeded, although nothing came back")
-        call.judge(told)
-        arena.require_usable("default")
-    if not hits:
+    able = arena.backend.capabilities
+    wanted = [c for c in CALLS.values() if set(c.needs) <= able and c.name != "list"]
+    if "workspaces" in able:
+        with ThreadPoolExecutor(len(wanted)) as pool:
+            hits = list(pool.map(partial(give_up_in_a_partition, arena, direction, apart=True), wanted))
+    else:
+        hits = [give_up_in_a_partition(arena, direction, call, apart=False) for call in wanted]
+    if not any(hits):
         raise Unknown("the partition kept nothing back")
     require_valid(arena.history.history())
+
+
+def give_up_in_a_partition(arena: Arena, direction: str, kind: type[Call], *, apart: bool) -> int:
+    """Makes one call that is given up, lets what was kept back through, and judges; how much was kept back.
+    `apart`: in a workspace of its own."""
+    ws, who = f"cut-{kind.name}" if apart else "default", f"cut-off-{kind.name}"
+    observer = arena.scope.client(f"observer-{kind.name}")
+    place = Place(arena, ws, arena.client(who, timeout=arena.backend.timeout), observer)
+    call = kind(place)
+    call.prepare()
+    place.victim = arena.client(who, timeout=PATIENCE)
+    partition = Cut(on=who, direction=direction)
+    arena.inject(partition)
+    told = attempt(call.act)
+    partition.heal(arena)
+    place.victim.join(arena.backend.timeout)
+    if partition.struck() and not isinstance(told, DriverError):
+        raise Violation(f"{kind.name} succeeded, although nothing came back")
+    call.judge(told)
+    arena.require_usable(ws, observer)
+    return partition.struck()
 
 
 @needs("state", "locking")

@@ -52,7 +52,7 @@ class Ending(OfProcesses):
     def strike(self, arena: Arena, rng: random.Random) -> None:
         victim = self.victim(arena, rng)
         if victim is not None:
-            victim.signal(self.number)
+            victim.process.signal(self.number)
             victim.process.await_end()
             self.hits += 1
 
@@ -97,12 +97,12 @@ class Stop(OfProcesses):
     def strike(self, arena: Arena, rng: random.Random) -> None:
         self.stopped = self.victim(arena, rng)
         if self.stopped is not None:
-            self.stopped.pause()
+            self.stopped.process.pause()
             self.hits += 1
 
     def lift(self, arena: Arena) -> None:
         if self.stopped is not None and not self.stopped.process.ended:
-            self.stopped.resume()
+            self.stopped.process.resume()
 
 
 NEMESES = (Kill, Stop, HangUp, Terminate, Interrupt)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from lockproof.driver.api import Capabilities, Driver
+from lockproof.history.writer import HistoryWriter
 from lockproof.plugin import fixtures, gating, options
 from lockproof.plugin.collect import (
     DEFAULT_SUITES,
@@ -29,6 +30,7 @@ from lockproof.plugin.judge import failure, judge
 from lockproof.plugin.options import Settings
 from lockproof.plugin.services import Service
 from lockproof.report.card import card
+from lockproof.report.faults import counted
 from lockproof.report.folder import HISTORIES
 from lockproof.report.redact import Redactor
 
@@ -56,6 +58,13 @@ def begin(config: pytest.Config, received: Mapping[str, Any] | None) -> None:
         run.receive(received)
     config.pluginmanager.register(fixtures, "lockproof.fixtures")
     config.pluginmanager.register(run, "lockproof.session")
+
+
+def _faults_of(item: pytest.Item) -> list[dict[str, Any]] | None:
+    """What the faults that a test injected did, as its history tells."""
+    history = getattr(item, "funcargs", {}).get("history")
+    marked = item.get_closest_marker("faults") is not None
+    return (counted(history.history()) or None) if marked and isinstance(history, HistoryWriter) else None
 
 
 class Session:
@@ -206,7 +215,7 @@ class Session:
         if status == "pass":
             reason = str(told.get(REMARK, reason))
         reason = self.redactor.text(reason)
-        counts = told.get(COUNTS)
+        counts = told.get(COUNTS) or (_faults_of(item) if report.when == "call" else None)
         result: dict[str, Any] = {"status": status, "reason": reason, "failure": None, "counts": counts}
         if broke and status in FAILED:
             given = self.described[backend.id]["given"]

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from lockproof.report import latency
+from lockproof.report import faults, latency
 from lockproof.report.status import STATUSES, roll_up, verdict
 
 SCHEMA_VERSION = 1
@@ -83,5 +83,6 @@ def _backend(
             }
             for result in results
         ],
+        "faults": faults.summary(results),
         "latency": latency.summarise(histories, backend["id"]) if histories else [],
     }

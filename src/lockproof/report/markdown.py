@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lockproof.report import faults
 from lockproof.report.card import card
 from lockproof.report.status import BAD, STATUSES
 from lockproof.spec import requirements
@@ -61,6 +62,7 @@ def markdown(report: Mapping[str, Any], folder: str) -> str:
     ]
     for backend in report["backends"]:
         lines += ["", *_backend(backend, run, folder)]
+    lines += _faults(report["backends"])
     return "\n".join(lines) + "\n"
 
 
@@ -107,6 +109,12 @@ def _backend(backend: Mapping[str, Any], run: Mapping[str, Any], folder: str) ->
             f"| {x['op']} | {x['n']} | {x['p50']} | {x['p95']} | {x['p99']} |" for x in backend["latency"]
         ]
     return lines
+
+
+def _faults(backends: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What was injected into each backend, what it hit, and what became of the calls meanwhile."""
+    found = faults.table(backends)
+    return ["", "## Faults", *_table(found[0], found[1:])] if found else []
 
 
 def _machines(backend: Mapping[str, Any]) -> list[str]:
