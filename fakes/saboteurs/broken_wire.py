@@ -40,8 +40,8 @@ class BrokenWire(BrokenServer):
 class Register:
     """Collects the saboteurs and correct variants of one module, as `catalogue` wants them.
 
-    The class decorated is the driver; its docstring is the story, its name the entry's. Saboteurs are run
-    against the tests of `only`, correct variants against all of the suite.
+    The class decorated is the driver; its docstring is the story, its name the entry's. They are run
+    against the tests of the requirements `only`.
     """
 
     def __init__(self, module: str, *only: str) -> None:
@@ -65,7 +65,7 @@ class Register:
     def correct(self, driver: W) -> W:
         """The driver keeps every requirement, though in an unusual way."""
         name, story, backend = self._described(driver)
-        self.variants.append(CorrectVariant(name, story, backend, ("faults",)))
+        self.variants.append(CorrectVariant(name, story, backend, ("faults",), only=self.only))
         return driver
 
     def _described(self, driver: type[BrokenServer]) -> tuple[str, str, str]:
