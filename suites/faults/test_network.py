@@ -11,6 +11,7 @@ from lockproof.chaos.network import Cut, IdleConnectionsClosed, ReadStale
 from lockproof.checkers import require_valid
 from lockproof.driver import DriverError, LockInfo
 from lockproof.spec import faults, needs, requirement, tier
+from lockproof.spec.bugs import reported
 from lockproof.spec.outcome import Unknown, Violation
 from lockproof.suites.faults.struck_calls import (
     CALLS,
@@ -134,6 +135,7 @@ def give_up_in_a_partition(arena: Arena, direction: str, kind: type[Call], *, ap
     return partition.struck()
 
 
+@reported("terraform#14312", "terraform#16098", "terraform#30598")
 @needs("state", "locking")
 @requirement("FAULT-NET-010")
 def test_a_lock_outlives_its_idle_connection(arena: Arena) -> None:

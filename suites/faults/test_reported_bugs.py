@@ -53,7 +53,7 @@ def test_a_deletion_keeps_no_lock(alice: RecordedClient, bob: RecordedClient) ->
     bob.unlock("foo", take(bob, "foo"))
 
 
-@reported("terraform#36155", "terraform#24294")
+@reported("terraform#36155")
 @needs("state", "locking.force-unlock")
 @requirement("FAULT-REP-002")
 def test_a_release_beside_a_write_is_not_refused(scope: RecordedScope, history: HistoryWriter) -> None:
