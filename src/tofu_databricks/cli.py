@@ -21,8 +21,9 @@ import click
 
 from tofu_databricks import __version__
 from tofu_databricks.backend import Backend
+from tofu_databricks.client import StateClient
 from tofu_databricks.config import Config
-from tofu_databricks.errors import BackendError, ConfigError, WorkspaceError
+from tofu_databricks.errors import BackendError, ConfigError, StaleWrite, WorkspaceError
 from tofu_databricks.gateway import Access, Gateway, GatewayApp, Limits
 from tofu_databricks.gateway.access import is_loopback
 from tofu_databricks.gateway.child import NOT_EXECUTABLE, NOT_FOUND, Child
@@ -36,7 +37,7 @@ OPEN_FILES = 1 << 16
 SECRET_VARIABLE = "TOFU_DATABRICKS_GATEWAY_SECRET"
 NEVER_ARGUMENTS = ("token", "client_secret")
 """Secrets come from the environment or a file: other users can read a command line."""
-COMMON = ("host", "profile", "catalog", "schema", "volume", "key", "lock_backend", "lock_timeout")
+COMMON = ("host", "profile", "catalog", "schema", "volume", "key", "lock_backend", "lock_timeout", "fencing")
 
 
 def settings(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -216,8 +217,23 @@ def doctor(workspace: str, **given: Any) -> None:
             f"lock of workspace {workspace} ({backend.config.lock_backend})": lock,
             "client": client_version,
         }
+        if backend.config.fencing == "strict":
+            checks[f"strict fencing, copies at {client.path}"] = lambda: published(backend, client)
         sound = [check(name, probe) for name, probe in checks.items()]
     sys.exit(0 if all(sound) else FAILED)
+
+
+def published(backend: Backend, client: StateClient) -> str:
+    """By what API copies are published. Raises a `BackendError` where that fails, or left an old copy."""
+    agreed = backend.record.agreed()
+    api = agreed.files_api if agreed else backend.files_api()
+    if backend.conditional is not None and backend.config.files_api != "2.0":
+        reason = backend.conditional.unavailable(backend.record.path)
+        if reason and (api == "3.0" or backend.config.files_api == "3.0"):
+            raise ConfigError(f"Files API 3.0 at {backend.config.files_host} cannot be used: {reason}")
+    if client.fenced is not None and not client.fenced.copy_is_current():
+        raise StaleWrite(f"not the state, which {client.fenced.objects} holds: the next write publishes it")
+    return f"current, by Files API {api}"
 
 
 def check(name: str, probe: Callable[[], str]) -> bool:

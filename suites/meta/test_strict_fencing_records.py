@@ -1,0 +1,70 @@
+"""What clients under strict fencing agree on, and who is refused for having agreed on something else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from lockproof.suites.meta.lock_calls import info
+from lockproof.suites.meta.strict_bed import RECORD, ROOT, StrictBed
+from tofu_databricks.errors import ConfigError
+
+pytest_plugins = ("lockproof.suites.meta.strict_fixtures",)
+
+FIRST, STALE = b'{"serial":1}', b'{"serial":2,"by":"ann"}'
+
+RECORDS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"fencing": "checked"}, {}),
+    ({}, {"fencing": "checked"}),
+    ({}, {"files_api": "3.0", "files_host": "https://storage.example"}),
+]
+
+
+@pytest.mark.parametrize(("recorded", "ours"), RECORDS, ids=["strict", "checked", "files-api"])
+def test_who_fences_otherwise_is_refused(
+    lakebase: StrictBed, recorded: dict[str, Any], ours: dict[str, Any]
+) -> None:
+    """A client with other fencing, or that would publish by another API, is told both and gets no lock."""
+    first = lakebase.client(**recorded)
+    first.unlock(first.lock(info("ann")))
+    with pytest.raises(ConfigError) as refused:
+        lakebase.client(**ours).lock(info("bob"))
+    assert refused.value.definite
+    for setting in ({"fencing": "strict"} | recorded, {"fencing": "strict"} | ours):
+        name, value = (
+            ("files_api", setting["files_api"]) if "files_api" in setting else next(iter(setting.items()))
+        )
+        assert f'"{name}": "{value}"' in str(refused.value)
+    assert first.lock_holder() is None
+
+
+def test_a_strict_client_writes_nothing_where_others_are_checked(lakebase: StrictBed) -> None:
+    """Nor does it read: it would take over a state that others go on to write."""
+    first = lakebase.client(fencing="checked")
+    first.unlock(first.lock(info("ann")))
+    strict = lakebase.backend()
+    for call in (strict.client().get, lambda: strict.client().put(STALE), strict.client().delete):
+        with pytest.raises(ConfigError):
+            call()
+    with pytest.raises(ConfigError):
+        strict.workspaces()
+
+
+def test_auto_takes_the_api_that_is_recorded(conditional: StrictBed) -> None:
+    """Or else 3.0 where it is served; who does not know its address is told so."""
+    first = conditional.client(files_api="auto")
+    first.put(FIRST)
+    assert json.loads(conditional.volume().read(f"{ROOT}/{RECORD}") or b"")["files_api"] == "3.0"
+    with pytest.raises(ConfigError, match="set files_host"):
+        conditional.client(files_api="auto", files_host="").get()
+    assert conditional.client(files_api="auto").get() == FIRST
+
+
+def test_auto_without_the_api_is_plain(conditional: StrictBed) -> None:
+    """A workspace that does not serve 3.0, or an address where nobody is, means 2.0."""
+    conditional.lakebase.workspace.fidelity.change(files_api_3=False)
+    conditional.client(files_api="auto").put(FIRST)
+    assert json.loads(conditional.volume().read(f"{ROOT}/{RECORD}") or b"")["files_api"] == "2.0"
+    assert conditional.backend(files_api="auto", files_host="http://127.0.0.1:1").files_api() == "2.0"

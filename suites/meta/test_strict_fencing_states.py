@@ -1,0 +1,359 @@
+"""States under strict fencing: whoever stands still wherever, nobody sees a stale holder's write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lockproof.suites.meta.lakebase_bed import LakebaseBed, eventually
+from lockproof.suites.meta.lock_calls import info, together
+from lockproof.suites.meta.strict_bed import (
+    KEY,
+    OBJECTS,
+    RECORD,
+    ROOT,
+    STORES,
+    Steps,
+    StrictBed,
+    fenced,
+    strict_bed,
+)
+from tofu_databricks.client import StateClient
+from tofu_databricks.errors import (
+    BackendError,
+    LockMismatch,
+    LockNotHeld,
+    MalformedReply,
+    StateLocked,
+    Unavailable,
+)
+from tofu_databricks.heads import KEPT
+
+pytest_plugins = ("lockproof.suites.meta.strict_fixtures",)
+
+FIRST, STALE, NEWER = b'{"serial":1}', b'{"serial":2,"by":"ann"}', b'{"serial":2,"by":"bob"}'
+SETTINGS = [(kind, "2.0") for kind in STORES] + [("lakebase", "3.0")]
+
+
+@pytest.fixture(params=SETTINGS, ids="-".join)
+def any_bed(request: pytest.FixtureRequest, service: LakebaseBed, tmp_path: Path) -> Iterator[StrictBed]:
+    """A bed for each lock store, and for each Files API."""
+    kind, files_api = request.param
+    with strict_bed(service, kind, tmp_path / "locks", files_api) as made:
+        yield made
+
+
+def started(bed: StrictBed) -> str:
+    """A first state, and the id of a lock on it."""
+    client = bed.client()
+    lock_id = client.lock(info("ann"))
+    client.put(FIRST, lock_id=lock_id)
+    return lock_id
+
+
+def test_a_write_that_stands_still_at_any_step_overwrites_nobody(any_bed: StrictBed) -> None:
+    """At whichever step of its write a holder stands still, while its lock is forced and another writes: its
+    write is refused, or was made before. Everybody reads the other's, in the copy, too."""
+    lock_id = started(any_bed)
+    counted = Steps()
+    any_bed.client(counted).put(FIRST, lock_id=lock_id)
+    bob = any_bed.client()
+    outcomes = []
+    for at in range(1, len(counted.names) + 1):
+
+        def overtake(held: str = lock_id) -> None:
+            bob.unlock(held)
+            bob.put(NEWER, lock_id=bob.lock(info("bob")))
+
+        outcomes.append(outcome_of(any_bed.client(Steps(at, overtake)), lock_id))
+        assert any_bed.client().get() == NEWER, f"at step {at}, {counted.names[at - 1]}"
+        assert any_bed.copy() == NEWER, f"the copy, at step {at}, {counted.names[at - 1]}"
+        bob.unlock(holder_id(any_bed))
+        lock_id = bob.lock(info("ann"))
+    committed = outcomes.index("made")
+    assert outcomes == ["refused, definite"] * committed + ["made"] * (len(outcomes) - committed)
+    assert "lock.move" in counted.names[:committed]
+    assert len(any_bed.objects()) == len(fenced(any_bed.client())._look().versions.objects())
+
+
+def outcome_of(client: StateClient, lock_id: str) -> str:
+    """What becomes of a stale holder's write."""
+    try:
+        client.put(STALE, lock_id=lock_id)
+    except (LockMismatch, LockNotHeld) as refused:
+        return f"refused, {'definite' if refused.definite else 'unknown'}"
+    return "made"
+
+
+def holder_id(bed: StrictBed) -> str:
+    holder = bed.client().lock_holder()
+    assert holder is not None
+    return holder.ID
+
+
+def test_an_overtaken_deletion_under_a_lock_is_refused(any_bed: StrictBed) -> None:
+    """As a write is; and whoever deletes without a lock id deletes what is there, locked or not."""
+    lock_id = started(any_bed)
+    bob = any_bed.client()
+
+    def overtake() -> None:
+        bob.unlock(lock_id)
+        bob.put(NEWER, lock_id=bob.lock(info("bob")))
+
+    steps = Steps()
+    steps.then = overtake
+    ann = any_bed.client(lambda step: steps(step) if step == "lock.move" else None)
+    steps.at = 1
+    with pytest.raises(LockMismatch):
+        ann.delete(lock_id=lock_id)
+    assert any_bed.client().get() == NEWER
+    any_bed.client().delete()
+    assert (any_bed.client().get(), any_bed.copy(), any_bed.objects()) == (None, None, [])
+
+
+def test_a_reader_between_head_and_object_reads_the_newest(bed: StrictBed) -> None:
+    """The object that a reader is about to fetch is collected: it looks again, and never finds "no state"."""
+    lock_id = started(bed)
+    writer = bed.client()
+
+    def write_on() -> None:
+        for number in range(KEPT + 1):
+            writer.put(b"%d" % number, lock_id=lock_id)
+
+    steps = Steps(then=write_on)
+    reader = bed.client(lambda step: steps(step) if step == "http.get" else None)
+    reader.get()
+    steps.names.clear()
+    steps.at = 1
+    assert reader.get() == b"%d" % KEPT
+    assert len(steps.names) == 2
+
+
+def test_a_lost_object_is_an_error_and_no_empty_state(lakebase: StrictBed) -> None:
+    """A head whose object somebody deleted, or cut, is said so."""
+    started(lakebase)
+    client = lakebase.client()
+    (name,) = lakebase.objects()
+    lakebase.volume().write(f"{ROOT}/{OBJECTS}/default.tfstate/{name}", b"{")
+    with pytest.raises(MalformedReply, match=f"has 1 bytes, {len(FIRST)} were written"):
+        client.get()
+    lakebase.volume().delete(f"{ROOT}/{OBJECTS}/default.tfstate/{name}")
+    with pytest.raises(MalformedReply, match=r"the state of .* is lost"):
+        client.get()
+
+
+def lose_moves(bed: StrictBed, times: int | None = 1) -> None:
+    """The replies to statements that move a head are lost, once they have taken effect."""
+    if bed.kind == "lakebase":
+        bed.lakebase.proxy.faults.add(what="drop_reply", match="^(UPDATE|INSERT) .*_heads", times=times)
+        return
+    statements = "/api/2.0/sql/statements"
+    content = "*SET head = :new*"
+    bed.control.add_fault(
+        method="POST", path=statements, content=content, when="after", drop=True, times=times
+    )
+
+
+@pytest.mark.parametrize("bed", ["lakebase", "delta"], indirect=True)
+@pytest.mark.parametrize("locked", [True, False], ids=["locked", "without"])
+def test_lost_reply_of_the_move_is_made_good(bed: StrictBed, locked: bool) -> None:
+    """The write took effect and its reply was lost: it succeeds, once, also where the head was another's."""
+    lock_id = started(bed) if locked else None
+    client = bed.client()
+    for data in (STALE, NEWER):
+        lose_moves(bed)
+        client.put(data, lock_id=lock_id)
+        assert (client.get(), bed.copy()) == (data, data)
+    numbers = [version.number for version in fenced(client)._look().versions.all]
+    assert numbers == [3, 2, 1] if locked else [2, 1]
+
+
+@pytest.mark.parametrize("bed", ["lakebase", "delta"], indirect=True)
+def test_a_move_that_stays_unanswered_is_made_good_by_a_look(bed: StrictBed) -> None:
+    """All replies to the statement are lost, and a look at the head shows that it was done."""
+    lock_id = started(bed)
+    lose_moves(bed, times=None)
+    bed.client().put(NEWER, lock_id=lock_id)
+    assert bed.client().get() == NEWER
+
+
+def test_a_move_that_nobody_can_look_after_is_unknown(lakebase: StrictBed) -> None:
+    """Neither the statement nor the look is answered: the error leaves open what happened, and what the head
+    names then stays."""
+    lock_id = started(lakebase)
+    client = lakebase.client()
+    client.get()
+    lakebase.lakebase.proxy.faults.add(what="drop_reply", match="^UPDATE .*_heads", times=None)
+    lakebase.lakebase.proxy.faults.add(what="drop_request", match="LEFT JOIN", first=2, times=None)
+    with pytest.raises(Unavailable, match="whether the write took effect is unknown") as failure:
+        client.put(NEWER, lock_id=lock_id)
+    assert not failure.value.definite
+    lakebase.lakebase.proxy.faults.clear()
+    assert lakebase.client().get() == NEWER
+
+
+def test_a_late_move_under_a_lost_lock_changes_nothing(lakebase: StrictBed) -> None:
+    """The statement arrives when its client has been refused and another holds: that refusal was definite."""
+    lock_id = started(lakebase)
+    bob = lakebase.client()
+    faults = lakebase.lakebase.proxy.faults
+    late = faults.add(what="late_request", match="^UPDATE .*_heads")
+    overtaken: list[str] = []
+
+    def overtake(step: str) -> None:
+        if step == "lock.move" and late.hits and not overtaken:
+            overtaken.append(step)
+            bob.unlock(lock_id)
+            bob.lock(info("bob"))
+
+    client = lakebase.client(overtake)
+    with pytest.raises(LockMismatch) as refused:
+        client.put(STALE, lock_id=lock_id)
+    assert refused.value.definite
+    assert overtaken
+    late.released.set()
+    eventually(lambda: late.done == 1, "the statement arrives")
+    assert (lakebase.client().get(), len(lakebase.objects())) == (FIRST, 1)
+
+
+def test_without_a_lock_one_writes_while_nobody_holds_it(bed: StrictBed) -> None:
+    """Then writes of several at once all succeed; while somebody holds the lock they are refused."""
+    clients = [bed.client() for _ in range(3)]
+    made = together(*(lambda c=c, n=n: c.put(b"%d" % n) for n, c in enumerate(clients)))
+    assert made == [None, None, None]
+    assert bed.client().get() == bed.copy() in {b"0", b"1", b"2"}
+    lock_id = clients[0].lock(info("ann"))
+    with pytest.raises(StateLocked, match="ann holds the lock") as refused:
+        clients[1].put(STALE)
+    assert refused.value.definite
+    clients[0].put(NEWER, lock_id=lock_id)
+    assert bed.client().get() == NEWER
+    assert len(bed.objects()) == 4
+
+
+def test_a_write_without_a_lock_meets_one_that_is_taken_meanwhile(lakebase: StrictBed) -> None:
+    """The head that it saw is not the head any more: it looks again, and is refused."""
+    lakebase.client().put(FIRST)
+    bob = lakebase.client()
+    steps = Steps(1, lambda: bob.put(NEWER, lock_id=bob.lock(info("bob"))))
+    ann = lakebase.client(lambda step: steps(step) if step == "state.put" else None)
+    with pytest.raises(StateLocked):
+        ann.put(STALE)
+    assert lakebase.client().get() == NEWER
+
+
+def test_an_object_that_was_taken_for_a_stray_is_written_again(lakebase: StrictBed) -> None:
+    """Between object and move a deletion cleans everything up: the write finds the head moved, and does not
+    rest on what it has stored before."""
+    lakebase.client().put(FIRST)
+    other = lakebase.client()
+    steps = Steps(1, other.delete)
+    lakebase.client(lambda step: steps(step) if step == "lock.move" else None).put(NEWER)
+    assert lakebase.client().get() == lakebase.copy() == NEWER
+
+
+def test_objects_that_became_too_old_are_deleted(any_bed: StrictBed) -> None:
+    """The newest ten remain; what a killed writer left goes with a later write."""
+    lock_id = started(any_bed)
+    client = any_bed.client()
+    any_bed.volume().write(f"{ROOT}/{OBJECTS}/default.tfstate/000002-stray", b"x")
+    for number in range(KEPT + 2):
+        client.put(b"%d" % number, lock_id=lock_id)
+    versions = fenced(client)._look().versions
+    assert [version.number for version in versions.all] == list(range(KEPT + 3, 3, -1))
+    assert set(any_bed.objects()) == versions.objects()
+
+
+def test_a_refused_write_leaves_no_object(lakebase: StrictBed) -> None:
+    """Neither one that was refused before its object was written, nor one that was refused after."""
+    lock_id = started(lakebase)
+    bob = lakebase.client()
+    ann = lakebase.client(lambda step: bob.unlock(lock_id) if step == "state.put" else None)
+    with pytest.raises(LockNotHeld):
+        ann.put(STALE, lock_id=lock_id)
+    with pytest.raises(LockNotHeld):
+        lakebase.client().put(STALE, lock_id=lock_id)
+    assert len(lakebase.objects()) == 1
+
+
+def test_states_of_before_are_taken_over(bed: StrictBed) -> None:
+    """A state that lies at the key, as `checked` clients or people wrote it, is the state until the first
+    write; it is listed and deleted as any other."""
+    for path in (KEY, f"{KEY}.tofu-workspaces/dev.tfstate"):
+        bed.volume().write(f"{ROOT}/{path}", FIRST)
+    backend = bed.backend()
+    assert (backend.client().get(), backend.client("dev").get()) == (FIRST, FIRST)
+    assert RECORD not in bed.files()
+    lock_id = backend.client().lock(info("ann"))
+    assert (backend.client().get(), backend.workspaces()) == (FIRST, ["default", "dev"])
+    backend.client().put(NEWER, lock_id=lock_id)
+    assert (backend.client().get(), backend.client("dev").get()) == (NEWER, FIRST)
+    backend.delete_workspace("dev", force=True)
+    assert (backend.client("dev").get(), backend.workspaces()) == (None, ["default"])
+    assert f"{KEY}.tofu-workspaces/dev.tfstate" not in bed.files()
+
+
+def test_workspaces_are_listed_by_their_heads(bed: StrictBed) -> None:
+    """Also those whose copy is not there, and not those whose copy was left by a deletion."""
+    backend = bed.backend()
+    for name in ("a/b", "dev", "gone"):
+        backend.client(name).put(FIRST)
+    backend.delete_workspace("gone", force=True)
+    bed.volume().write(f"{ROOT}/{KEY}.tofu-workspaces/gone.tfstate", FIRST)
+    bed.volume().delete(f"{ROOT}/{KEY}.tofu-workspaces/dev.tfstate")
+    assert bed.backend().workspaces() == ["default", "a/b", "dev"]
+    assert bed.client().get() is None
+    other = bed.backend(key="other.tfstate")
+    assert other.workspaces() == ["default"]
+
+
+def test_a_workspace_made_again_has_nothing_of_the_old_one(bed: StrictBed) -> None:
+    """Deleted and made again it is empty until written, and its older versions are gone."""
+    backend = bed.backend()
+    client = backend.client("dev")
+    client.put(FIRST)
+    backend.delete_workspace("dev", force=True)
+    assert (client.get(), [path for path in bed.files() if "dev" in path]) == (None, [])
+    client.put(NEWER)
+    versions = fenced(client)._look().versions
+    assert [(version.number, version.object is not None) for version in versions.all] == [
+        (3, True),
+        (2, False),
+    ]
+    assert backend.workspaces() == ["default", "dev"]
+
+
+def test_a_volume_made_anew_has_no_state(bed: StrictBed) -> None:
+    """Heads of a volume that was dropped count for nothing in one of its name, for running clients too."""
+    started(bed)
+    running = bed.client()
+    assert running.get() == FIRST
+    workspace = bed.lakebase.workspace
+    workspace.metastore.delete("volume", "main.default.v")
+    workspace.create_volume("main.default.v")
+    assert bed.client().get() is None
+    fresh = bed.client()
+    fresh.unlock(holder_id(bed))
+    fresh.put(NEWER)
+    assert (running.get(), bed.client().get(), bed.backend().workspaces()) == (NEWER, NEWER, ["default"])
+
+
+def test_state_manager_works_on_fenced_states(bed: StrictBed) -> None:
+    """Lock, refresh, persist, unlock; a manager whose lock was forced is refused."""
+    mgr, other = bed.backend().state_mgr("dev"), bed.backend().state_mgr("dev")
+    lock_id = mgr.lock(info("ann"))
+    mgr.refresh_state()
+    mgr.write_state(
+        {"outputs": {"a": {"value": 1, "type": "number"}}, "resources": [], "check_results": None}
+    )
+    mgr.persist_state()
+    other.unlock(lock_id)
+    other.lock(info("bob"))
+    other.refresh_state()
+    assert (other.output_values(), other.serial) == ({"a": 1}, 1)
+    mgr.write_state({"outputs": {}, "resources": [], "check_results": None})
+    with pytest.raises(BackendError):
+        mgr.persist_state()
+    assert bed.backend().state_mgr("dev").output_values() == {"a": 1}
