@@ -6,6 +6,7 @@ import json
 from typing import Any, ClassVar, LiteralString
 
 import psycopg
+from psycopg import sql
 
 from lockproof.driver import DriverError, Locked, LockInfo
 from lockproof.fakes.saboteurs.broken import Register
@@ -46,7 +47,8 @@ class SessionClient(RowsClient):
 
 
 @register.breaks(
-    "FAULT-PG-001", "FAULT-PG-002", "FAULT-PG-003", "FAULT-PG-004", "FAULT-PG-005", "FAULT-PG-006"
+    *("FAULT-PG-001", "FAULT-PG-002", "FAULT-PG-003", "FAULT-PG-004"),
+    *("FAULT-PG-005", "FAULT-PG-006", "FAULT-PG-007", "FAULT-PG-008"),
 )
 class HoldsBySession(RowsDriver):
     """A lock is an advisory lock of the holder's session, as in OpenTofu's pg backend."""
@@ -61,6 +63,25 @@ class KeepsLocksUnlogged(RowsDriver):
     tables = UNLOGGED
 
 
+class SettledClient(RowsClient):
+    """The names of its tables are a setting of the session."""
+
+    def connect(self, dsn: str = "") -> psycopg.Connection[Any]:
+        connection = super().connect(dsn)
+        connection.execute("SELECT set_config('search_path', %s, false)", [self.schema])
+        return connection
+
+    def written(self, statement: LiteralString) -> sql.Composed:
+        return sql.SQL(statement).format(state=sql.Identifier("state"), lock=sql.Identifier("lock"))
+
+
+@register.breaks("FAULT-PG-007")
+class RestsOnSessionSettings(RowsDriver):
+    """The session's search path, set when it was opened, says which lock is meant."""
+
+    client_type = SettledClient
+
+
 class GrantedClient(RowsClient):
     """Who asked and got no answer has the lock."""
 
@@ -73,7 +94,9 @@ class GrantedClient(RowsClient):
             return info.ID
 
 
-@register.breaks("FAULT-PG-003")
+@register.breaks(
+    "FAULT-PG-003", "FAULT-PG-001", "FAULT-PG-002", "FAULT-PG-004", "FAULT-PG-005", "FAULT-PG-006"
+)
 class TakesItsLockForGranted(RowsDriver):
     """A client whose connection broke while it asked for the lock takes the lock for granted."""
 

@@ -11,6 +11,7 @@ from lockproof.chaos.postgres_own import OwnPostgres, PostgresArena, own_postgre
 from lockproof.history import HistoryWriter
 from lockproof.plugin.fixtures import Backend
 from lockproof.provision.cluster import PostgresCluster, provide_cluster
+from lockproof.provision.pooler import provide_pooler
 from lockproof.provision.postgres import ProvisionError
 from lockproof.spec.outcome import NotRun
 
@@ -35,6 +36,25 @@ def on_postgres(
     redactor = request.config.pluginmanager.getplugin("lockproof.session").redactor
     with own_postgres(backend, backend.spec, postgres_cluster, redactor.learn) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def on_pooler(
+    backend: Backend, postgres_cluster: PostgresCluster, request: pytest.FixtureRequest
+) -> Iterator[OwnPostgres]:
+    """The backend made once more, on that Postgres behind a transaction pooler."""
+    redactor = request.config.pluginmanager.getplugin("lockproof.session").redactor
+    with own_postgres(backend, backend.spec, postgres_cluster, redactor.learn, provide_pooler) as made:
+        yield made
+
+
+@pytest.fixture
+def pooled_arena(
+    on_pooler: OwnPostgres, history: HistoryWriter, rng: random.Random
+) -> Iterator[PostgresArena]:
+    """A fresh scope of the backend behind that pooler."""
+    with postgres_arena(on_pooler, history, rng) as opened:
+        yield opened
 
 
 @pytest.fixture

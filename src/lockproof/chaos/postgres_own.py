@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -53,7 +53,8 @@ class OwnPostgres:
     def require_healthy(self) -> None:
         """Raises `Unknown` unless the primary takes writes."""
         try:
-            found = self.cluster.primary.rows("SHOW transaction_read_only")
+            with self.cluster.primary.server.connect() as connection:
+                found = connection.execute("SHOW transaction_read_only").fetchall()
         except (ProvisionError, psycopg.Error) as error:
             raise Unknown(f"the Postgres of the suite's own does not answer: {error}") from error
         if found != [("off",)]:
@@ -102,31 +103,32 @@ def own_postgres(
     spec: BackendSpec,
     cluster: PostgresCluster,
     learn: Callable[[Mapping[str, str]], object],
-    front: Callable[[PostgresServer], PostgresServer] = lambda server: server,
+    behind: Callable[[PostgresServer], AbstractContextManager[PostgresServer]] = nullcontext,
 ) -> Iterator[OwnPostgres]:
     """The backend that `spec` makes, on a new database of `cluster`; `learn` is told the secrets of it.
 
-    `front` may put something before the server, such as a pooler: it gets the server as the link reaches it,
-    and says what the backend is given instead.
+    `behind` may put something before the server, such as a pooler: it gets the server as the link reaches it,
+    and yields what the backend is given instead.
     """
     name = f"lockproof_{uuid.uuid4().hex[:12]}"
     cluster.primary.server.create_database(name)
-    with FaultProxy() as proxy:
+    with ExitStack() as stack:
+        proxy = stack.enter_context(FaultProxy())
         primary = cluster.primary.server
         link = proxy.stand_before(address_of(primary), "postgres", name="postgres")
-        options = {"postgres_dsn": front(replace(primary, port=link.address.port)).dsn_of(name)}
+        reached = stack.enter_context(behind(replace(primary, port=link.address.port)))
+        options = {"postgres_dsn": reached.dsn_of(name)}
         replica = None
         if REPLICA in backend.capabilities:
             replica = cluster.add_standby(synchronous=False)
             options["postgres_replica_dsn"] = replica.server.dsn_of(name)
         learn(options)
         given = spec.with_options(options)
-        with given.provision() as added:
-            learn(added)
-            made = OnOwnPostgres(
-                given.with_options(added), backend.capabilities, backend.target, backend.timeout
-            )
-            yield OwnPostgres(cluster, link, made, replica)
+        added = stack.enter_context(given.provision())
+        learn(added)
+        spec = given.with_options(added)
+        made = OnOwnPostgres(spec, backend.capabilities, backend.target, backend.timeout)
+        yield OwnPostgres(cluster, link, made, replica)
 
 
 @contextmanager

@@ -12,9 +12,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, LiteralString
 
+import psycopg
 from psycopg import sql
 
 from lockproof.provision import binaries
@@ -43,6 +45,7 @@ a log that tells the SQLSTATE of each error (%e) and no statement."""
 _OTHERS: LiteralString = (
     "FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
 )
+UNHINDERED = "-c idle_session_timeout=0 -c statement_timeout=0 -c default_transaction_read_only=off"
 PATIENCE = 60.0
 LOOK = 0.01
 
@@ -68,16 +71,21 @@ class Node:
         self.stop(how)
         self.start()
 
+    def connect(self) -> psycopg.Connection[Any]:
+        """A connection of the superuser that no setting of the server ends or hinders. Raises
+        `ProvisionError`."""
+        return replace(self.server, options={"options": UNHINDERED}).connect()
+
     def rows(self, statement: LiteralString, values: Mapping[str, Any] | None = None) -> list[Any]:
         """What a statement of the superuser returns. Raises `psycopg.Error`, and `ProvisionError` when the
         server lets nobody in."""
-        with self.server.connect() as connection:
+        with self.connect() as connection:
             cursor = connection.execute(statement, values)
             return cursor.fetchall() if cursor.description else []
 
     def change(self, **settings: str | None) -> None:
         """Changes server parameters, or with None sets them back; returns when new sessions have them."""
-        with self.server.connect() as connection:
+        with self.connect() as connection:
             for name, value in settings.items():
                 change = (
                     sql.SQL("ALTER SYSTEM RESET {}").format(sql.Identifier(name))
