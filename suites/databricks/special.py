@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,14 @@ from lockproof.driver.databricks_bed import SkippingClock, TestBed
 from lockproof.driver.databricks_locks import Statements
 from lockproof.driver.recorder import RecordedClient, RecordedScope
 from lockproof.history import HistoryWriter
+
+
+class Polling(SkippingClock):
+    """Its waiting takes a moment: whoever asks again and again for a statement gives it time to end."""
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        threading.Event().wait(0.005)
 
 
 def bed_of(scope: RecordedScope) -> TestBed:

@@ -15,7 +15,7 @@ from lockproof.driver.databricks_bed import SkippingClock
 from lockproof.driver.recorder import RecordedClient, RecordedScope
 from lockproof.spec import needs, requirement
 from lockproof.spec.statefile import document, tofu_bytes
-from lockproof.suites.databricks.special import bed_of, counted, special_client
+from lockproof.suites.databricks.special import Polling, bed_of, counted, special_client
 
 Call = Callable[[], object]
 Kind = Callable[[RecordedScope, SkippingClock], tuple[dict[str, Any], Call]]
@@ -162,7 +162,7 @@ def test_every_kind_of_request_is_sent_four_times_at_most(
     scope: RecordedScope, kind: Kind, outage: dict[str, Any]
 ) -> None:
     """An outage that does not end: one request and three retries, and the call is unavailable."""
-    clock = SkippingClock()
+    clock = Polling()
     which, call = kind(scope, clock)
     control = bed_of(scope).control
     fault = control.add_fault(**which, **outage, times=None)
@@ -187,7 +187,7 @@ def test_every_kind_of_request_is_sent_once_when_it_is_not_authenticated(
     scope: RecordedScope, kind: Kind
 ) -> None:
     """401 ends the call with the first request of the kind."""
-    which, call = kind(scope, SkippingClock())
+    which, call = kind(scope, Polling())
     control = bed_of(scope).control
     fault = control.add_fault(**which, status=401, times=None)
     with pytest.raises(DriverError) as failure:
@@ -202,7 +202,7 @@ def test_every_kind_of_request_is_sent_once_when_it_is_not_authenticated(
 @requirement("DBX-RETRY-007")
 def test_every_kind_of_request_waits_when_it_is_throttled(scope: RecordedScope, kind: Kind) -> None:
     """429 four times, more than an outage is retried: each wait is as long as told, and the call succeeds."""
-    clock = SkippingClock()
+    clock = Polling()
     which, call = kind(scope, clock)
     control = bed_of(scope).control
     fault = control.add_fault(**which, status=429, headers={"Retry-After": "6"}, times=4)

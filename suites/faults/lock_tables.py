@@ -66,7 +66,6 @@ def impatient(scope: RecordedScope, who: str) -> RecordedClient:
 def given_up(arena: Arena, held: HeldNemesis, call: Callable[[], object]) -> Iterator[Callable[[], None]]:
     """Makes a call whose statement stands still, and gives it up. Yields what lets the statement go on and
     waits for its end."""
-    bed = delta_bed(arena.scope)
     arena.inject(held)
     try:
         call()
@@ -74,17 +73,20 @@ def given_up(arena: Arena, held: HeldNemesis, call: Callable[[], object]) -> Ite
         if error.definite:
             raise
     held.await_held(1)
-    (statement,) = bed.control.held_statements(held.hold)["statements"]
+    yield lambda: go_on(arena, held)
+
+
+def go_on(arena: Arena, held: HeldNemesis) -> None:
+    """Lets the statements go on that stand still, and waits for their end."""
+    bed = delta_bed(arena.scope)
+    standing = bed.control.held_statements(held.hold)["statements"]
+    held.heal(arena)
 
     def ended() -> bool:
         found = bed.control.statements(contains=bed.scope.lock_schema)
-        return any(item["id"] == statement and item["total_seconds"] for item in found)
+        return all(item["total_seconds"] for item in found if item["id"] in standing)
 
-    def go_on() -> None:
-        held.heal(arena)
-        until(ended, "the end of the statement that was given up")
-
-    yield go_on
+    until(ended, "the end of the statements that stood still")
 
 
 def until(condition: Callable[[], bool], what: str) -> None:

@@ -19,12 +19,12 @@ from lockproof.spec.statefile import document, tofu_bytes
 from lockproof.suites.databricks.special import bed_of, special_client
 from lockproof.suites.faults.lock_tables import (
     given_up,
+    go_on,
     impatient,
     noted,
     outcome_of,
     outcomes_of_a_storm,
     require_struck,
-    until,
     use_once,
 )
 from lockproof.suites.locks.asking import holder_seen_by, take
@@ -210,8 +210,8 @@ def test_claim_that_outlives_its_client_can_be_forced(arena: Arena) -> None:
     use_once(scope)
     bob, claim = special_client(scope, "bob"), LockInfo.new("alice")
     late = Late(times=1)
-    with given_up(arena, late, lambda: impatient(scope, "alice").lock("default", claim)) as go_on:
-        go_on()
+    with given_up(arena, late, lambda: impatient(scope, "alice").lock("default", claim)) as late_commit:
+        late_commit()
     seen = holder_seen_by(bob)
     assert (seen.ID, seen.Who, seen.Info) == (claim.ID, claim.Who, claim.Info)
     bob.unlock("default", claim.ID)
@@ -237,8 +237,7 @@ def test_claim_of_a_process_that_was_killed_can_be_forced(arena: Arena) -> None:
         failure = outcome_of(running)
     assert isinstance(failure, DriverError)
     assert not failure.definite
-    arena.heal()
-    until(lambda: bool(delta_bed(scope).held()), "the late commit")
+    go_on(arena, late)
     seen = holder_seen_by(bob)
     assert (seen.ID, seen.Info) == (claim.ID, claim.Info)
     bob.unlock("default", claim.ID)
@@ -268,13 +267,13 @@ def test_change_that_was_given_up_leaves_the_next_holder_alone(
         else:
             alice.unlock("default", claim.ID)
 
-    with given_up(arena, held, call) as go_on:
+    with given_up(arena, held, call) as late_commit:
         if what == "release":
             bob.unlock("default", claim.ID)
         lock_id = take(bob)
         data = tofu_bytes(document())
         bob.put("default", data, lock_id=lock_id)
-        go_on()
+        late_commit()
     assert [held_id for _, held_id in delta_bed(scope).held()] == [lock_id]
     assert holder_seen_by(special_client(scope, "carol")).ID == lock_id
     bob.put("default", data, lock_id=lock_id)
