@@ -90,21 +90,24 @@ def hold_twice(client: RecordedClient, shared: Shared) -> None:
     hold_once(client, shared)
 
 
-def hold_stubbornly(client: RecordedClient, shared: Shared) -> None:
+def take_stubbornly(client: RecordedClient) -> str:
     """Sends the same request again when its outcome is unknown; what it got, it got once."""
     asked = request(client)
     try:
-        lock_id = client.lock(WORKSPACE, asked)
+        return client.lock(WORKSPACE, asked)
     except DriverError as unknown:
         if unknown.definite:
             raise
-        try:
-            lock_id = client.lock(WORKSPACE, asked)
-        except Locked as refusal:
-            if refusal.holder is None or refusal.holder.Info != asked.Info:
-                raise
-            lock_id = refusal.holder.ID
-    client.unlock(WORKSPACE, lock_id)
+    try:
+        return client.lock(WORKSPACE, asked)
+    except Locked as refusal:
+        if refusal.holder is None or refusal.holder.Info != asked.Info:
+            raise
+        return refusal.holder.ID
+
+
+def hold_stubbornly(client: RecordedClient, shared: Shared) -> None:
+    client.unlock(WORKSPACE, take_stubbornly(client))
 
 
 def write_once(client: RecordedClient, shared: Shared) -> None:

@@ -16,7 +16,7 @@ from lockproof.report.folder import SCHEDULES
 from lockproof.spec import needs, requirement
 from lockproof.spec.bugs import reported
 from lockproof.spec.marks import TIERS
-from lockproof.suites.concurrency import programs, programs_of_windows
+from lockproof.suites.concurrency import programs, programs_of_fencing, programs_of_windows
 from lockproof.suites.concurrency.exploring import Exploring
 
 pytestmark = needs("in-process")
@@ -172,3 +172,38 @@ def test_creation_against_creation(exploring: Exploring) -> None:
 def test_creation_against_deletion(exploring: Exploring) -> None:
     """However a workspace is made while another is deleted, the one is listed and the other is not."""
     exploring.require_valid(programs_of_windows.CREATION_AGAINST_DELETION)
+
+
+@needs("state", "locking.force-unlock")
+@requirement("LOCK-FENCE-003")
+def test_lost_reply_of_a_stale_write(exploring: Exploring) -> None:
+    """Whichever reply of a write is lost whose lock was forced, no newer holder's write is undone."""
+    exploring.require_valid(programs_of_fencing.LOST_REPLY_OF_A_STALE_WRITE)
+
+
+@needs("state", "locking.force-unlock")
+@requirement("LOCK-FENCE-003")
+def test_overtaken_twice(exploring: Exploring) -> None:
+    """However two writes of a holder and two of the one that overtakes it meet, the latter's stay."""
+    exploring.require_valid(programs_of_fencing.OVERTAKEN_TWICE)
+
+
+@needs("state", "locking.force-unlock")
+@requirement("LOCK-FENCE-003")
+def test_readers_of_a_stale_write(exploring: Exploring) -> None:
+    """In schedules that are drawn, no reader sees a stale holder's write after a newer holder's."""
+    exploring.require_valid(programs_of_fencing.READERS_OF_A_STALE_WRITE)
+
+
+@needs("workspaces", "locking.force-unlock")
+@requirement("LOCK-FENCE-003")
+def test_deletion_against_stale_write(exploring: Exploring) -> None:
+    """However late a write arrives whose lock was forced, a workspace deleted since then does not return."""
+    exploring.require_valid(programs_of_fencing.DELETION_AGAINST_STALE_WRITE)
+
+
+@needs("workspaces", "databricks")
+@requirement("WS-DEL-001", "DBX-AUTH-001")
+def test_deletion_that_expires(exploring: Exploring) -> None:
+    """Before whichever request of a deletion the token expires, what was deleted is not read again."""
+    exploring.require_valid(programs_of_fencing.DELETION_THAT_EXPIRES)
