@@ -24,7 +24,6 @@ Kind = Callable[[RecordedScope, SkippingClock], tuple[dict[str, Any], Call]]
 
 STATEMENTS = "/api/2.0/sql/statements"
 DATA = tofu_bytes(document())
-DATA_FILE = "terraform.tfstate"
 
 
 def locking(client: RecordedClient) -> Call:
@@ -277,7 +276,7 @@ def test_statement_whose_connection_is_lost_is_sent_four_times_at_most(
     assert failure.value.kind == "unavailable"
     assert not failure.value.definite
     if what == "write":
-        assert DATA_FILE not in bed.control.files(bed.volume)
+        assert bed.states() == {}
 
 
 @needs("test-bed", "locking.expiring-login")

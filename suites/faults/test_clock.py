@@ -107,7 +107,7 @@ def test_date_to_wait_for_is_the_servers(scope: RecordedScope, seconds: float) -
     data = tofu_bytes(document())
     alice.put("default", data)
     assert clock.slept == [30, 30]
-    assert bed.control.files(bed.volume) == {"terraform.tfstate": len(data)}
+    assert bed.states() == {"terraform.tfstate": len(data)}
 
 
 @faults("clock")
