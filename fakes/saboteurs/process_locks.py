@@ -106,7 +106,7 @@ class FinalizedClient(FileClient):
 
     def lock(self, workspace: str, info: LockInfo) -> str:
         lock_id = super().lock(workspace, info)
-        self.held = (workspace, lock_id)
+        self.held: tuple[str, str] | None = (workspace, lock_id)
         return lock_id
 
     def unlock(self, workspace: str, lock_id: str) -> None:
@@ -114,9 +114,10 @@ class FinalizedClient(FileClient):
         super().unlock(workspace, lock_id)
 
     def __del__(self) -> None:
-        if getattr(self, "held", None):
+        held = getattr(self, "held", None)
+        if held:
             with contextlib.suppress(Exception):
-                super().unlock(*self.held)
+                super().unlock(*held)
 
 
 @ending.breaks("FAULT-PROC-002", "FAULT-PROC-001")

@@ -75,7 +75,7 @@ class StateLocked(BackendError):
     """Another holds the lock; `holder` says who, `None` when the holder vanished meanwhile."""
 
     def __init__(self, message: str = "", *, holder: LockInfo | None = None) -> None:
-        super().__init__(message or _held("the state is already locked", holder))
+        super().__init__(message or _held("the state is already locked", holder) + _way_out(holder))
         self.holder = holder
 
 
@@ -115,6 +115,11 @@ def definite() -> Iterator[None]:
     except BackendError as error:
         error.definite = True
         raise
+
+
+def _way_out(holder: LockInfo | None) -> str:
+    """What to do about a lock that nobody is going to release."""
+    return f"; if that run is gone, release it by: force-unlock {holder.ID}" if holder else ""
 
 
 def _held(text: str, holder: LockInfo | None) -> str:

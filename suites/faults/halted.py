@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from signal import SIGKILL
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from lockproof.chaos.process import RecordedProcess
 from lockproof.chaos.process_nursery import ProcessGone
@@ -82,7 +82,7 @@ def stopped_in(
             process.resume()
 
 
-def _error_of(running: Future[object]) -> DriverError | None:
+def _error_of(running: Future[Any]) -> DriverError | None:
     error = running.exception()
     if error is not None and not isinstance(error, DriverError):
         raise error

@@ -104,7 +104,8 @@ def test_the_log_names_a_holder_once(bed: Bed, caplog: pytest.LogCaptureFixture)
             bed.wire.lock(asker)
         assert [r.getMessage() for r in caplog.records if "alice@laptop" in r.getMessage()] == [
             "workspace 'default': the state is already locked by alice@laptop since "
-            "2026-01-02T03:04:05.6Z for OperationTypeApply (lock ID a)"
+            "2026-01-02T03:04:05.6Z for OperationTypeApply (lock ID a); if that run is gone, release it by: "
+            "force-unlock a"
         ]
         bed.wire.unlock("a")
         bed.wire.lock("d")

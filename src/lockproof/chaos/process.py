@@ -13,7 +13,7 @@ from typing import Any, cast
 from lockproof.chaos.process_nemeses import NEMESES as NEMESES
 from lockproof.chaos.process_nursery import NURSERY, PATIENCE, Child, ProcessGone
 from lockproof.chaos.process_steps import Halt, Steps
-from lockproof.driver.api import Address, Driver, LockInfo, Snapshot
+from lockproof.driver.api import Address, Client, Driver, LockInfo, Snapshot
 from lockproof.driver.errors import DriverError, Locked, LockMismatch, NotLocked
 from lockproof.driver.recorder import RecordedClient, RecordedScope, defect
 from lockproof.history.faults import START, STOP
@@ -23,6 +23,10 @@ from lockproof.spec.outcome import Unknown
 REFUSALS: Mapping[str, Callable[..., DriverError]] = {
     refusal.__name__: refusal for refusal in (Locked, LockMismatch, NotLocked)
 }
+Reach = Callable[[str], None]
+"""Called before each step of a call, with its name."""
+Make = Callable[[Any, str, Reach], Client]
+"""Makes a client of a scope, by its name, which calls back before each of its steps."""
 FAREWELL = 5.0
 """Seconds that a client has to close before it is killed."""
 
@@ -54,9 +58,10 @@ class ProcessClient:
     `scope` by its name; for one thread at a time, as every client.
 
     `connect` makes the driver over there and must pickle; `links` are the addresses that it uses instead of
-    the driver's own. A call whose process ends in it raises kind `unavailable`, not definite; a call after
-    its end the same, definite. Raises `Unknown` when the process cannot be started and `DriverError` when
-    it cannot attach.
+    the driver's own. `make`, which must pickle, makes the client over there; its steps count then, instead of
+    calls into the operating system. A call whose process ends in it raises kind `unavailable`, not definite;
+    a call after its end the same, definite. Raises `Unknown` when the process cannot be started and
+    `DriverError` when it cannot attach.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class ProcessClient:
         scope: str,
         who: str,
         links: Mapping[str, Address] | None = None,
+        make: Make | None = None,
     ) -> None:
         self.who = who
         self.steps: Sequence[str] = ()
@@ -72,7 +78,7 @@ class ProcessClient:
         self._halt: Halt | None = None
         self._begun = threading.Event()
         try:
-            self.child: Child = NURSERY.fork(serve_client, connect, scope, who, links)
+            self.child: Child = NURSERY.fork(serve_client, connect, scope, who, links, make)
         except ProcessGone as error:
             raise Unknown(f"a process for {who} cannot be started: {error}") from error
         if not self.child.connection.poll(PATIENCE):
@@ -240,10 +246,14 @@ class RecordedProcess(RecordedClient):
 
 
 def start_process(
-    connect: Callable[[], Driver], scope: RecordedScope, who: str, links: Mapping[str, Address] | None = None
+    connect: Callable[[], Driver],
+    scope: RecordedScope,
+    who: str,
+    links: Mapping[str, Address] | None = None,
+    make: Make | None = None,
 ) -> RecordedProcess:
     """A client of the open `scope` in a process of its own, recorded, and closed with the scope."""
-    recorded = RecordedProcess(ProcessClient(connect, scope.name, who, links), scope)
+    recorded = RecordedProcess(ProcessClient(connect, scope.name, who, links, make), scope)
     scope.clients.append(recorded)
     return recorded
 
@@ -257,12 +267,18 @@ def serve_client(
     scope: str,
     who: str,
     links: Mapping[str, Address] | None,
+    make: Make | None,
 ) -> None:
     """Makes the calls that come through `connection`, until a farewell comes or nobody is there any more."""
+    steps = Steps(None)
+
+    def reach(name: str) -> None:
+        steps.reach(name)
+
     try:
         attached = connect().open_scope(scope, links, attach=True)
         attached.__enter__()
-        client = attached.client(who)
+        client = attached.client(who) if make is None else make(attached, who, reach)
     except Exception as error:  # noqa: BLE001 - told to whoever wanted the client
         connection.send(_failed(error))
         return
@@ -276,7 +292,7 @@ def serve_client(
         try:
             call = fork_and_end if request.f == "fork" else getattr(client, request.f)
             if request.watch or request.halt is not None:
-                with steps.watched():
+                with steps.watched(profiled=make is None):
                     out = call(*request.args, **request.keywords)
             else:
                 out = call(*request.args, **request.keywords)

@@ -57,15 +57,21 @@ class Steps:
         self.halt = halt
         self.struck = False
 
+    def reach(self, name: str) -> None:
+        """Counts a step that comes next, and halts before it if that is the one."""
+        if self.halt is not None and self.halt.step == len(self.names):
+            self._strike()
+        self.names.append(name)
+
     @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Within it steps count."""
+    def watched(self, *, profiled: bool) -> Iterator[None]:
+        """Within it steps count; calls into the operating system are steps when `profiled`."""
         if self.halt is not None and self.halt.seconds is not None:
             signal.signal(signal.SIGALRM, self._alarm)
             if self.halt.number == signal.SIGKILL:
                 signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends us wherever we are, also inside C
             signal.setitimer(signal.ITIMER_REAL, max(self.halt.seconds, 1e-6))
-        else:
+        elif profiled:
             sys.setprofile(self._profile)
         try:
             yield
@@ -82,11 +88,8 @@ class Steps:
         if owner not in MODULES or isinstance(subject, io.BytesIO | io.StringIO):
             return
         name = f"{owner.strip('_')}.{called.__name__}"
-        if self.names and self.names[-1] == name:
-            return
-        if self.halt is not None and self.halt.step == len(self.names):
-            self._strike()
-        self.names.append(name)
+        if self.names[-1:] != [name]:
+            self.reach(name)
 
     def _alarm(self, number: int, frame: FrameType | None) -> None:
         self._strike()
