@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from lockproof.chaos.arena import Arena
 from lockproof.chaos.nemesis import nemeses
 from lockproof.chaos.network import LinkNemesis
+from lockproof.checkers import require_valid
 from lockproof.driver import DriverError, Locked, LockInfo
 from lockproof.driver.recorder import RecordedClient
 from lockproof.spec.outcome import Unknown, Violation
@@ -29,13 +30,20 @@ PADDING = 600
 @dataclass
 class Place:
     """A workspace, the client whose call is struck, and one on a clean link. `twice`: the network delivers
-    requests twice, so that the client may be answered as to a repetition."""
+    requests twice, so that the client may be answered as to a repetition, which has no effect; `repetitions`
+    are the answers that were of that kind."""
 
     arena: Arena
     ws: str
     victim: RecordedClient
     observer: RecordedClient
     twice: bool = False
+    repetitions: int = 0
+
+    def may_be_repetition(self, *, of_own: bool) -> bool:
+        """Whether a refusal that is about the client's own request may be that of its repetition."""
+        self.repetitions += self.twice and of_own
+        return self.twice and of_own
 
 
 @dataclass(frozen=True)
@@ -204,7 +212,7 @@ class Lock(Call):
         if isinstance(told, DriverError):
             holder = told.holder
             owns_up = holder is not None and (holder.Info, holder.ID) == (self.info.Info, self.info.ID)
-            if held and told.definite and not (self.place.twice and owns_up):
+            if held and told.definite and not self.place.may_be_repetition(of_own=owns_up):
                 raise Violation(f"{self.place.victim.who} was told {said(told)}, and holds the lock")
         elif not held:
             raise Violation(f"{self.place.victim.who} was granted the lock, and does not hold it")
@@ -231,8 +239,8 @@ class Unlock(Call):
     def judge(self, told: object) -> None:
         held = is_held(self.place, self.info)
         if isinstance(told, DriverError):
-            repeated = self.place.twice and told.kind in {"not_locked", "lock_mismatch"}
-            if told.definite and not held and not repeated:
+            about = told.kind in {"not_locked", "lock_mismatch"}
+            if told.definite and not held and not self.place.may_be_repetition(of_own=about):
                 raise Violation(f"{self.place.victim.who} was told {said(told)}, and the lock is released")
         elif held:
             raise Violation(f"{self.place.victim.who} was told that the lock is released, and it is held")
@@ -303,8 +311,9 @@ class Striking:
         self.every = every
         self.hits: Counter[Strike] = Counter()
         self.missed: list[str] = []
+        self.places: list[Place] = []
 
-    def run(self, names: Sequence[str] = tuple(CALLS)) -> None:
+    def judge_all(self, names: Sequence[str] = tuple(CALLS)) -> None:
         """Raises `Violation`, or `Unknown` when one of the faults hit nothing at all."""
         arena = self.arena
         able = arena.backend.capabilities
@@ -319,6 +328,8 @@ class Striking:
         else:
             for name in names:
                 self.strike_call(name, "default", seeds[name])
+        if not any(place.repetitions for place in self.places):  # no history has words for such an answer
+            require_valid(arena.history.history())
         for strike in self.strikes:
             if not self.hits[strike]:
                 raise Unknown(f"{strike} hit nothing: {'; '.join(self.missed) or 'no call has a message'}")
@@ -327,6 +338,7 @@ class Striking:
         """Strikes messages of one method with each fault, each in a call of its own."""
         arena = self.arena
         place = Place(arena, ws, arena.client(f"victim-{name}"), arena.scope.client(f"observer-{name}"))
+        self.places.append(place)
         passed = self.rehearse(CALLS[name], place)
         rng = random.Random(seed)
         for strike in self.strikes:

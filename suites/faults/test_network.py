@@ -74,7 +74,7 @@ STRIKES = [
     ),
     pytest.param([Strike("net.unauthorized")], marks=requirement("FAULT-NET-007"), id="unauthorized"),
 ]
-PATIENCE = 1.0
+PATIENCE = 0.4
 """Seconds after which a client gives up a call in a network that keeps everything back."""
 
 
@@ -82,8 +82,7 @@ PATIENCE = 1.0
 @pytest.mark.parametrize("strikes", STRIKES)
 def test_what_a_client_is_told_of_a_struck_call_is_true(arena: Arena, strikes: Sequence[Strike]) -> None:
     """Whatever the network does to one message of a call, its client is told what became of the call."""
-    Striking(arena, strikes, every=False).run()
-    require_valid(arena.history.history())
+    Striking(arena, strikes, every=False).judge_all()
 
 
 @tier("full")
@@ -93,8 +92,7 @@ def test_what_a_client_is_told_is_true_whichever_message_is_struck(
     arena: Arena, strikes: Sequence[Strike]
 ) -> None:
     """The same holds for every single message of every call."""
-    Striking(arena, strikes, every=True).run()
-    require_valid(arena.history.history())
+    Striking(arena, strikes, every=True).judge_all()
 
 
 @requirement("FAULT-NET-009", "FAULT-NET-011")
@@ -127,7 +125,8 @@ def give_up_in_a_partition(arena: Arena, direction: str, kind: type[Call], *, ap
     arena.inject(partition)
     told = attempt(call.act)
     partition.heal(arena)
-    place.victim.join(arena.backend.timeout)
+    if place.victim.gone:
+        place.victim.join(arena.backend.timeout)  # what was kept back has arrived, and its answer too
     if partition.struck() and not isinstance(told, DriverError):
         raise Violation(f"{kind.name} succeeded, although nothing came back")
     call.judge(told)
@@ -180,7 +179,9 @@ def test_no_update_is_lost_by_a_stale_read(arena: Arena) -> None:
     shown = reader.get("default")
     told = attempt(lambda: reader.put("default", state(3), lock_id=first))
     stale.heal(arena)
-    if not stale.struck():
-        raise Unknown("no read was stale")
+    if not sum(link.exchanges for _, link in stale.aims(arena)):
+        raise Unknown("no read passed a link on which it could be stale")
+    if not stale.struck() and (shown is None or shown.data != newer):
+        raise Violation("the present state was not read, although no read was stale")
     if shown is not None and shown.data == older and not isinstance(told, DriverError):
         raise Violation("a write was accepted that rests on an earlier state")
