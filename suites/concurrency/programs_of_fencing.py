@@ -65,6 +65,14 @@ def force_and_write_twice(client: RecordedClient, shared: Shared) -> None:
     client.unlock(WORKSPACE, lock_id)
 
 
+def force_and_read_twice(client: RecordedClient, shared: Shared) -> None:
+    """Forces the lock that it was told of; under its own it reads twice, and nobody else writes."""
+    client.unlock(WORKSPACE, shared["lock id"])
+    lock_id = take(client)
+    read_twice(client, shared)
+    client.unlock(WORKSPACE, lock_id)
+
+
 def write_workspace_and_tell(client: RecordedClient, shared: Shared) -> None:
     """Writes a workspace under a lock whose id another was told."""
     lock_id = take(client, NAMED)
@@ -98,6 +106,16 @@ LOST_REPLY_OF_A_STALE_WRITE = Scenario(
     ),
     "a lost reply",
     struck(LOST_REPLY),
+)
+STALE_WRITE_UNDER_A_NEW_LOCK = Scenario(
+    Program(
+        "stale_write_under_a_new_lock",
+        "A write is under way when its lock is forced and the new holder reads twice.",
+        {"alice": hold_and_tell, "bob": force_and_read_twice},
+        prepare=first_state,
+    ),
+    REFUSED,
+    write_was_refused,
 )
 OVERTAKEN_TWICE = Scenario(
     Program(
@@ -144,6 +162,7 @@ DELETION_THAT_EXPIRES = Scenario(
 
 SCENARIOS = (
     LOST_REPLY_OF_A_STALE_WRITE,
+    STALE_WRITE_UNDER_A_NEW_LOCK,
     OVERTAKEN_TWICE,
     READERS_OF_A_STALE_WRITE,
     DELETION_AGAINST_STALE_WRITE,

@@ -183,6 +183,13 @@ def test_lost_reply_of_a_stale_write(exploring: Exploring) -> None:
 
 @needs("state", "locking.force-unlock")
 @requirement("LOCK-FENCE-003")
+def test_stale_write_under_a_new_lock(exploring: Exploring) -> None:
+    """However late a write arrives whose lock was forced, its new holder reads the same state twice."""
+    exploring.require_valid(programs_of_fencing.STALE_WRITE_UNDER_A_NEW_LOCK)
+
+
+@needs("state", "locking.force-unlock")
+@requirement("LOCK-FENCE-003")
 def test_overtaken_twice(exploring: Exploring) -> None:
     """However two writes of a holder and two of the one that overtakes it meet, the latter's stay."""
     exploring.require_valid(programs_of_fencing.OVERTAKEN_TWICE)
