@@ -52,6 +52,9 @@ class Backend:
     layout_class: type[Layout] = Layout
     volume_class: type[Volume] = Volume
     client_class: type[StateClient] = StateClient
+    fenced_class: type[FencedState] = FencedState
+    copies_class: type[Copies] = Copies
+    record_class: type[LockStoreRecord] = LockStoreRecord
 
     def __init__(
         self,
@@ -80,7 +83,7 @@ class Backend:
         )
         self.volume = self.volume_class(self.transport, config.root)
         self.conditional = self.conditional_files(credentials, transport) if config.files_host else None
-        self.record = LockStoreRecord(self.volume, self.layout.directory, config, self.files_api)
+        self.record = self.record_class(self.volume, self.layout.directory, config, self.files_api)
         self._mutex = threading.Lock()
         self._locks: LockStore | None = None
 
@@ -149,11 +152,11 @@ class Backend:
         """The state of `workspace` under strict fencing; `None` under any other."""
         if self.config.fencing != "strict":
             return None
-        return FencedState(
+        return self.fenced_class(
             self.volume,
             cast("HeadStore", self.locks),
             self.record,
-            Copies(self.volume, self.conditional, self.record),
+            self.copies_class(self.volume, self.conditional, self.record),
             self.layout.path(workspace),
             self.layout.objects(workspace),
             self.clock,

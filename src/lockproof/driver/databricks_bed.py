@@ -115,6 +115,15 @@ class TestBed:
         """Puts a file at `path` of the volume, past the backend."""
         self.scope.driver.rest("PUT", f"/api/2.0/fs/files{quote(f'{self.root}/{path}')}", data)
 
+    def file(self, path: str) -> bytes | None:
+        """The file at `path` of the volume, past the backend; `None` when there is none."""
+        with self.scope.driver.backend_class(self.scope.config(fencing="checked")) as backend:
+            return backend.volume.read(f"{self.root}/{path}")
+
+    def delete_file(self, path: str) -> None:
+        """Removes the file at `path` of the volume, past the backend."""
+        self.scope.driver.rest("DELETE", f"/api/2.0/fs/files{quote(f'{self.root}/{path}')}")
+
     def principal(self, name: str, *privileges: str, locks: bool = False) -> str:
         """A principal with `privileges` on this volume (and those above it that they need), and with `locks`
         also on the lock table; its token."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 NOTED = {"lock.commit": "COMMIT", "lock.read": "SELECT", "lock.head": "SELECT"}
 """The look at the log that each commit begins with is part of it."""
 
-STALLED = ("lock.acquire", "lock.create", "lock.commit")
+STALLED = ("lock.acquire", "lock.create", "lock.commit", "lock.head", "lock.move")
 
 
 class NotedSteps:
