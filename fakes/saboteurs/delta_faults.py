@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, ClassVar
 
+from lockproof.driver import Capabilities
 from lockproof.fakes.saboteurs.broken import Register
 from lockproof.fakes.saboteurs.delta_locks import DeltaBroken, LockingBackend
 from lockproof.fakes.saboteurs.direct_locks import DirectBroken
@@ -20,11 +21,18 @@ from tofu_databricks.locks.warehouse import Rows, SqlError, Warehouse
 from tofu_databricks.reply import Reply
 from tofu_databricks.transport import Guard, Transport, decode_object
 
-conflicts = Register(__name__, "faults", only=("FAULT-DELTA-00[1-4]",))
-unheard = Register(__name__, "faults", only=("FAULT-DELTA-00[5-7]",))
-warehouses = Register(__name__, "faults", only=("FAULT-DELTA-00[89]", "FAULT-DELTA-01?"))
+conflicts = Register(__name__, "faults", only=tuple(f"FAULT-DELTA-00{n}" for n in (1, 2, 3, 4)))
+unheard = Register(__name__, "faults", only=tuple(f"FAULT-DELTA-00{n}" for n in (5, 6, 7)))
+warehouses = Register(__name__, "faults", only=tuple(f"FAULT-DELTA-0{n}" for n in ("08", "09", "10", "11")))
 SABOTEURS = conflicts.saboteurs
 unheard.saboteurs = warehouses.saboteurs = SABOTEURS
+
+
+class LocksBroken(DeltaBroken):
+    """It claims no clients in processes of their own, whose tests show nothing else and take longest."""
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities(set(super().capabilities()) - {"clients.process"})
 
 
 class WarehouseBackend(LockingBackend):
@@ -73,7 +81,7 @@ class InsistingLocks(DeltaLocks):
 
 
 @conflicts.breaks("FAULT-DELTA-001", "FAULT-DELTA-004")
-class InsistsAfterAConflict(DeltaBroken):
+class InsistsAfterAConflict(LocksBroken):
     """A claim that lost its race (SQLSTATE 2D521) is sent again, whether the lock is still free or not."""
 
     locks = InsistingLocks
@@ -153,7 +161,7 @@ class ForgetfulLocks(DeltaLocks):
 
 
 @unheard.breaks("FAULT-DELTA-005")
-class TakesSilenceForFailure(DeltaBroken):
+class TakesSilenceForFailure(LocksBroken):
     """A claim whose every reply was lost is reported as failed, while it holds the lock."""
 
     locks = ForgetfulLocks
@@ -189,7 +197,7 @@ class ReleasingLocks(DeltaLocks):
 
 
 @unheard.breaks("FAULT-DELTA-007")
-class FreesWhoeverHolds(DeltaBroken):
+class FreesWhoeverHolds(LocksBroken):
     """A release frees the row of its key; when it comes late, that is another's lock."""
 
     locks = ReleasingLocks

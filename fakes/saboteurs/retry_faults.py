@@ -23,7 +23,7 @@ from tofu_databricks.transport import Transport
 
 T = TypeVar("T")
 
-counts = Register(__name__, "databricks", only=("DBX-RETRY-00[78]",))
+counts = Register(__name__, "databricks", only=("DBX-RETRY-007", "DBX-RETRY-008"))
 clocks = Register(__name__, "faults", only=("FAULT-CLOCK-*",))
 SABOTEURS = counts.saboteurs
 clocks.saboteurs = SABOTEURS

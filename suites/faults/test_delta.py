@@ -29,7 +29,7 @@ from lockproof.suites.faults.lock_tables import (
 )
 from lockproof.suites.locks.asking import holder_seen_by, take
 
-CLIENTS = 6
+CLIENTS = 4
 MANY_CLIENTS = 24
 
 
@@ -55,7 +55,7 @@ def one_winner(scope: RecordedScope, count: int) -> None:
 @faults("warehouse")
 @requirement("FAULT-DELTA-001")
 def test_claims_whose_commits_conflict_have_one_winner(scope: RecordedScope) -> None:
-    """Six claims read the same snapshot and then commit: one holds the lock, five are told who does."""
+    """Four claims read the same snapshot and then commit: one holds the lock, three are told who does."""
     one_winner(scope, CLIENTS)
 
 
@@ -72,7 +72,7 @@ def test_storm_of_claims_has_one_winner(scope: RecordedScope) -> None:
 @faults("warehouse")
 @requirement("FAULT-DELTA-002")
 def test_locks_of_one_table_are_taken_and_freed_at_once(scope: RecordedScope) -> None:
-    """Claims, and then releases, of six locks read the same snapshot and then commit: all succeed."""
+    """Claims, and then releases, of four locks read the same snapshot and then commit: all succeed."""
     places = [f"ws{n}" for n in range(CLIENTS)]
     use_once(scope, *places)
     clients = [special_client(scope, f"client-{n}") for n in range(CLIENTS)]
