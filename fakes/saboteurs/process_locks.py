@@ -16,8 +16,8 @@ from lockproof.driver.file import FileClient, FileDriver, FileScope
 from lockproof.fakes.saboteurs.broken import Register
 
 ending = Register(__name__, "faults", only=("FAULT-PROC-001", "FAULT-PROC-002"))
-late = Register(__name__, "faults", only=("FAULT-PROC-00[345]",))
-halfway = Register(__name__, "faults", only=("FAULT-PROC-00[678]",))
+late = Register(__name__, "faults", only=("FAULT-PROC-003", "FAULT-PROC-004", "FAULT-PROC-005"))
+halfway = Register(__name__, "faults", only=("FAULT-PROC-006", "FAULT-PROC-007", "FAULT-PROC-008"))
 unusual = Register(__name__, "faults", only=("FAULT-PROC-*",))
 
 

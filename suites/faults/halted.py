@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from signal import SIGKILL
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from lockproof.chaos.process import RecordedProcess
 from lockproof.chaos.process_nursery import ProcessGone
 from lockproof.chaos.process_steps import Halt, drawn
-from lockproof.driver import DriverError, Locked, LockInfo
+from lockproof.driver import DriverError, Locked, LockInfo, LockMismatch, NotLocked
 from lockproof.driver.recorder import RecordedClient
 from lockproof.spec.outcome import Unknown, Violation
 from lockproof.suites.documents import unlike
@@ -130,18 +130,26 @@ def require_whole(client: RecordedClient, written: Sequence[bytes], workspace: s
         raise Violation(f"after a write that was cut short a state is read that nobody wrote: {what}")
 
 
-def free_of(client: RecordedClient, dead: Sequence[LockInfo], workspace: str = "default") -> bool:
-    """Makes sure that the lock can be had, by force where one of the dead holds it; whether one did. Raises
-    `Violation` when it cannot, or when a refusal names nobody or a stranger."""
-    try:
-        client.unlock(workspace, take(client, workspace))
-        return False
-    except Locked as refused:
-        holder = refused.holder
-    if holder is None:
-        raise Violation("a lock that a killed process left behind names no holder: nobody can force it")
-    if holder.Info not in {info.Info for info in dead}:
-        raise Violation(f"the lock is held by {holder.Who or 'nobody'} (ID {holder.ID}), and not by who died")
-    client.unlock(workspace, holder.ID)
-    client.unlock(workspace, take(client, workspace))
-    return True
+def taken_over(
+    client: RecordedClient, dead: Sequence[LockInfo], workspace: str = "default"
+) -> tuple[str, bool]:
+    """The lock's id, taken by force where one of the dead holds it, and whether that was so.
+
+    What a process had sent when it was killed may arrive after what others send then: a lock that is free may
+    be taken by the dead, one that they hold be released. Raises `Violation` when a refusal names nobody or a
+    stranger, and `Locked` when force does not help.
+    """
+    forced = False
+    for _ in dead:
+        try:
+            return take(client, workspace), forced
+        except Locked as refused:
+            holder = refused.holder
+        if holder is None:
+            raise Violation("a lock that a killed process left behind names no holder: nobody can force it")
+        if holder.Info not in {left.Info for left in dead}:
+            raise Violation(f"the lock is held by {holder.Who or 'nobody'} (ID {holder.ID}), not by who died")
+        forced = True
+        with suppress(LockMismatch, NotLocked):
+            client.unlock(workspace, holder.ID)
+    return take(client, workspace), forced

@@ -21,7 +21,7 @@ from lockproof.spec import faults, needs, requirement, tier
 from lockproof.spec.bugs import reported
 from lockproof.spec.statefile import document, tofu_bytes
 from lockproof.suites.documents import filler
-from lockproof.suites.faults.halted import free_of, halts, killed_in, require_whole
+from lockproof.suites.faults.halted import halts, killed_in, require_whole, taken_over
 from lockproof.suites.locks.asking import take
 
 FEW = 16
@@ -87,8 +87,8 @@ def test_a_holders_write_that_is_killed_leaves_a_whole_state_and_the_lock(
         victim.put("default", new_state(written), lock_id=old)
         killed_in(victim, kill, partial(victim.put, "default", new_state(written), lock_id=old))
         require_whole(bob, written)
-        assert free_of(bob, dead), f"the lock of {victim.who} was gone after it was killed in a write"
-        new = take(bob)
+        new, forced = taken_over(bob, dead)
+        assert forced, f"the lock of {victim.who} was gone after it was killed in a write"
         bob.put("default", new_state(written), lock_id=new)
         require_whole(bob, written)
         bob.unlock("default", new)
@@ -137,12 +137,13 @@ def test_a_process_killed_while_it_locks_leaves_the_lock_free_or_its_own(
     dead: list[LockInfo] = []
     model = start()
     model.unlock("default", take_as(model, dead))
-    for kill in halts(model, lambda: take_as(model, dead), count, rng):
-        free_of(bob, dead)
+    kills = halts(model, lambda: take_as(model, dead), count, rng)
+    bob.unlock("default", taken_over(bob, dead)[0])
+    for kill in kills:
         victim = start()
-        victim.unlock("default", take_as(victim, dead))
+        victim.unlock("default", taken_over(victim, dead)[0])
         killed_in(victim, kill, partial(take_as, victim, dead))
-        free_of(bob, dead)
+        bob.unlock("default", taken_over(bob, dead)[0])
     require_valid(history.history())
 
 
@@ -169,7 +170,7 @@ def test_a_process_killed_while_it_releases_leaves_the_lock_free_or_its_own(
         victim.unlock("default", take_as(victim, dead))
         old = take_as(victim, dead)
         killed_in(victim, kill, partial(victim.unlock, "default", old))
-        free_of(bob, dead)
+        bob.unlock("default", taken_over(bob, dead)[0])
     require_valid(history.history())
 
 

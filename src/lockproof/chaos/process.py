@@ -114,7 +114,7 @@ class ProcessClient:
     def close(self) -> None:
         """Ends the process as a program ends, and kills one that does not end, or stands still."""
         try:
-            if not self.child.ended:
+            if not self.child.ended and not self.child.stopped:
                 self.child.connection.send(Request("close", (), {}))
                 self.child.wait(FAREWELL)
         except OSError:
@@ -209,6 +209,13 @@ class RecordedProcess(RecordedClient):
     def gone(self) -> bool:
         """Also when the process has ended."""
         return super().gone or self.process.ended
+
+    def close(self) -> None:
+        """The process ends, also one that is stuck in a call."""
+        try:
+            super().close()
+        finally:
+            self.process.child.close()
 
     def signal(self, number: Signals) -> None:
         """Sends a signal. Raises `ProcessGone`."""

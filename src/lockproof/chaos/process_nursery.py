@@ -67,6 +67,11 @@ class Child:
         """Whether it has ended, in whatever way."""
         return self.pidfd < 0 or self.wait(0)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether every thread of it stands still."""
+        return not self.ended and _stopped(self.pid)
+
     def wait(self, timeout: float) -> bool:
         """Waits until it has ended, at most `timeout` seconds; whether it has."""
         if self.pidfd < 0:
@@ -81,7 +86,7 @@ class Child:
         for _ in range(int(timeout / LOOK)):
             if self.ended:
                 raise ProcessGone(f"process {self.pid} has ended instead of stopping")
-            if _stopped(self.pid):
+            if self.stopped:
                 return
             threading.Event().wait(LOOK)
         raise TimeoutError(f"process {self.pid} did not stop within {timeout:g} s")
@@ -90,10 +95,10 @@ class Child:
         """Kills it, unless it has ended, and forgets it."""
         if self.pidfd < 0:
             return
-        self.connection.close()
         if not self.ended:
             self.signal(signal.SIGKILL)
             self.wait(PATIENCE)
+        self.connection.close()
         os.close(self.pidfd)
         self.pidfd = -1
 
