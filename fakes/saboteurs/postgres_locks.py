@@ -137,16 +137,15 @@ class CallsEveryErrorALock(RowsDriver):
 
 
 class DiscouragedClient(RowsClient):
-    discouraged = False
+    discouraged: ClassVar[set[str]] = set()
 
     def connect(self, dsn: str = "") -> psycopg.Connection[Any]:
-        places = self.driver.discouraged
-        if self.schema in places:
+        if self.schema in self.discouraged:
             raise psycopg.OperationalError("the circuit breaker is open")
         try:
             return super().connect(dsn)
         except psycopg.OperationalError:
-            places.add(self.schema)
+            self.discouraged.add(self.schema)
             raise
 
 
@@ -155,4 +154,3 @@ class NeverComesBack(RowsDriver):
     """A circuit breaker: once a connection was refused, nobody asks the database again."""
 
     client_type = DiscouragedClient
-    discouraged: ClassVar[set[str]] = set()

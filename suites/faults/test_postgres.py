@@ -11,7 +11,7 @@ from lockproof.chaos.postgres import IdleTimeout
 from lockproof.chaos.postgres_own import PostgresArena
 from lockproof.chaos.proxy import DropReply, DropRequest, LinkFault
 from lockproof.checkers import require_valid
-from lockproof.driver import DriverError, Locked, LockInfo
+from lockproof.driver import DriverError, Locked, LockInfo, Snapshot
 from lockproof.provision.cluster import until
 from lockproof.spec import faults, needs, requirement
 from lockproof.spec.bugs import reported
@@ -154,5 +154,5 @@ def stays_the_holder(arena: PostgresArena, name: str) -> None:
     put_in_the_end(alice, second, lock_id)
     release_in_the_end(alice, lock_id)
     arena.recover()
-    assert arena.observer.get("default").data == second
+    assert arena.observer.get("default") == Snapshot(second)
     require_valid(arena.history.history())
