@@ -1,0 +1,262 @@
+"""Arenas: faults strike whom they are meant for, are healed, and what they have hit is known."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from lockproof.chaos.arena import Arena
+from lockproof.chaos.nemesis import Nemesis
+from lockproof.chaos.network import AnsweredBefore, Cut, IdleConnectionsClosed, ReplyLost, Slow, Throttled
+from lockproof.chaos.plan import Plan, Step
+from lockproof.driver import DriverError, LockInfo
+from lockproof.fakes.drivers.memory_backend import MemoryStateClient
+from lockproof.fakes.saboteurs.broken_gateway import BrokenServer
+from lockproof.history.faults import faults
+from lockproof.spec.outcome import Unknown, Violation
+from lockproof.suites.faults.struck_calls import Strike, Striking
+from lockproof.suites.faults.workload import Workload
+from lockproof.suites.meta.chaos_bed import in_memory, served
+
+
+def fails(client: object, error: str) -> bool:
+    """Whether a read of the client ends in that kind of error; it must not end otherwise."""
+    try:
+        client.get("default")  # type: ignore[attr-defined]
+    except DriverError as found:
+        return found.kind == error
+    return False
+
+
+def test_a_fault_strikes_one_client_and_nobody_else() -> None:
+    """A fault on the links of one is not seen by another client, nor by the observer."""
+    with served() as arena:
+        ann, ben = arena.client("ann"), arena.client("ben")
+        fault = AnsweredBefore(on="ann", times=None)
+        arena.inject(fault)
+        assert fails(ann, "unavailable")
+        assert not fails(ben, "unavailable")
+        assert not fails(arena.observer, "unavailable")
+        assert fault.struck() == 1
+
+
+def test_a_fault_of_nobody_in_particular_strikes_all_clients() -> None:
+    """Without a name every client is struck, but not the observer."""
+    with served() as arena:
+        clients = [arena.client("ann"), arena.client("ben")]
+        arena.inject(AnsweredBefore(times=None))
+        assert [fails(client, "unavailable") for client in clients] == [True, True]
+        assert not fails(arena.observer, "unavailable")
+
+
+def test_the_history_tells_when_a_fault_began_and_ended_and_what_it_hit() -> None:
+    """Two events with the same parameters, the second with the hits; healing again adds nothing."""
+    with served() as arena:
+        ann = arena.client("ann")
+        fault = Throttled(on="ann", retry_after="0")
+        arena.inject(fault)
+        assert fails(ann, "throttled")
+        arena.heal()
+        arena.heal()
+        fault.heal(arena)
+        assert not fails(ann, "throttled")
+        (found,) = faults(arena.history.history().events)
+        assert (found.name, found.given) == ("net.throttle", {"on": "ann", "retry_after": "0"})
+        assert found.stop is not None
+        assert found.start.i < found.stop.i
+        assert found.stop.out == {"hits": 1}
+
+
+def test_what_was_not_injected_is_not_healed() -> None:
+    """Healing a fault that never was leaves no event."""
+    with served() as arena:
+        Cut(on="ann").heal(arena)
+        assert faults(arena.history.history().events) == []
+
+
+def test_leaving_the_arena_heals_a_partition() -> None:
+    """Whoever waits in a partition goes on when the arena ends, so that nothing is left hanging."""
+    with served() as arena:
+        ann = arena.client("ann", timeout=0.2)
+        arena.inject(Cut(on="ann"))
+        assert fails(ann, "timeout")
+        assert ann.gone
+    ann.join(10)
+    assert [found.stop is not None for found in faults(arena.history.history().events)] == [True]
+
+
+@pytest.mark.parametrize(
+    ("settings", "families"),
+    [
+        ({}, {"net"}),
+        ({"faults": ["kill"]}, set()),
+        ({"faults": ["net", "clock"]}, {"net"}),
+    ],
+)
+def test_possible_faults_are_those_wanted_whose_precondition_is_met(
+    settings: dict[str, object], families: set[str]
+) -> None:
+    """The options and the links of the backend say what can be injected."""
+    with served(**settings) as arena:
+        assert {name.partition(".")[0] for name in arena.possible(["net"])} == families
+
+
+def test_without_links_no_network_can_fail() -> None:
+    """A backend in this process has no link, and the reason is said."""
+    with in_memory() as arena:
+        assert arena.possible(["net"]) == []
+        assert Slow().missing(arena) == "the backend is not reached over a network link"
+        assert Slow(link="postgres").missing(arena) == "the backend is not reached over a network link"
+
+
+class Destructive(Slow):
+    """A fault that would hurt the service."""
+
+    name = "net.flood"
+    destructive = True
+
+
+@pytest.mark.parametrize(
+    ("target", "allowed", "possible"), [("real", False, False), ("real", True, True), ("fake", False, True)]
+)
+def test_a_service_is_hurt_on_a_real_target_only_when_allowed(
+    target: str, allowed: bool, possible: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Destructive faults need the permission on a real target, and none elsewhere."""
+    monkeypatch.setattr("lockproof.chaos.arena.nemeses", lambda: {"net.flood": Destructive})
+    with served(target=target, allow_destructive=allowed) as arena:
+        assert bool(arena.possible(["net"])) is possible
+
+
+def test_recovery_forces_the_lock_of_the_dead() -> None:
+    """A lock whose reply was lost is freed by force, and the state can be read."""
+    with served() as arena:
+        ann = arena.client("ann")
+        arena.inject(ReplyLost(on="ann"))
+        with pytest.raises(DriverError) as told:
+            ann.lock("default", LockInfo.new("ann"))
+        assert not told.value.definite
+        arena.recover()
+        arena.observer.unlock("default", arena.observer.lock("default", LockInfo.new("next")))
+
+
+class NothingIsReleased(BrokenServer):
+    """A release is acknowledged, and the lock stays."""
+
+    class State(MemoryStateClient):
+        def unlock(self, lock_id: str) -> None:
+            self.require(lock_id)
+
+
+def test_a_lock_that_cannot_be_taken_after_healing_is_a_violation() -> None:
+    """What does not recover within its time is refuted, and not waited for."""
+    with served(NothingIsReleased) as arena:
+        arena.client("ann").lock("default", LockInfo.new("ann"))
+        with pytest.raises(Violation, match="after healing the lock of 'default' cannot be taken"):
+            arena.recover(within=0.2)
+
+
+def test_a_sick_backend_is_unknown_before_a_fault() -> None:
+    """Where the backend does not answer on a clean link the fault proves nothing."""
+    with served() as arena, pytest.MonkeyPatch.context() as broken:
+        broken.setattr(type(arena.observer), "get", _unavailable)
+        with pytest.raises(Unknown, match="does not answer on a clean link"):
+            Slow().check_health(arena)
+
+
+def _unavailable(*_: object) -> None:
+    raise DriverError("unavailable", True, "gone")
+
+
+def test_a_fault_that_hits_nothing_is_unknown() -> None:
+    """A fault that strikes no message of the calls proves nothing: a read has no body to slow down."""
+    slow = Strike("net.slow_body", {"side": "request"})
+    with served() as arena, pytest.raises(Unknown, match="side=request hit nothing: message 1 of get"):
+        Striking(arena, [slow], every=False).judge_all(["get"])
+
+
+def test_idle_connections_that_there_are_not_are_not_closed() -> None:
+    """Nobody has connected, so nothing was hit."""
+    with served() as arena:
+        arena.links("ann")
+        fault = IdleConnectionsClosed(on="ann")
+        arena.inject(fault)
+        assert fault.struck() == 0
+
+
+def test_a_workload_whose_plan_hits_nothing_is_unknown() -> None:
+    """Clients that nothing happened to prove nothing about faults."""
+    with served() as arena:
+        load = Workload(arena, Plan(1, ()), ["ann", "ben"], seed=1)
+        with pytest.raises(Unknown, match="no fault of the plan hit anything"):
+            load.prove(20)
+
+
+class WritesAreLost(BrokenServer):
+    """Every third write is acknowledged and not stored."""
+
+    class State(MemoryStateClient):
+        def put(self, data: bytes, *, lock_id: str | None = None) -> None:
+            self.backend.calls.append("put")
+            if len([call for call in self.backend.calls if call == "put"]) % 3:
+                super().put(data, lock_id=lock_id)
+
+
+def test_a_violation_shows_the_plan() -> None:
+    """What repeats a failure stands in it: seed, times and faults."""
+    plan = Plan(7, (Step(2, "net.delay", 3, {"on": "ann", "seconds": 0.01}),))
+    with served(WritesAreLost) as arena:
+        load = Workload(arena, plan, ["ann", "ben"], seed=7)
+        with pytest.raises(
+            Violation, match=r"plan of faults, seed 7:\n  after 2 operations, for 3: net\.delay"
+        ):
+            load.prove(60)
+
+
+def test_the_plan_of_a_workload_stands_in_its_history() -> None:
+    """A history can be read without the run that made it: the plan is its note."""
+    plan = Plan.draw(3, ["net.delay"], 40, ["ann", "ben"])
+    with served() as arena:
+        Workload(arena, plan, ["ann", "ben"], seed=3).prove(40)
+        notes = [e.given for e in arena.history.history().events if (e.e, e.f) == ("note", "plan")]
+    assert [Plan.from_json(note or {}) for note in notes] == [plan]
+
+
+class Stuck(Nemesis):
+    """Stops the clients: it is healed when they have gone on, which they cannot."""
+
+    name = "net.stuck"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cut = Cut()
+
+    def strike(self, arena: Arena, rng: random.Random) -> None:
+        self.cut.strike(arena, rng)
+
+    def lift(self, arena: Arena) -> None:
+        self.cut.lift(arena)
+
+    def struck(self) -> int:
+        return self.cut.struck()
+
+
+def test_a_fault_that_stops_all_clients_is_healed_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the clients cannot go on until a fault is healed, it is healed without them."""
+    monkeypatch.setattr(Step, "make", lambda _: Stuck())
+    with served() as arena:
+        load = Workload(arena, Plan(1, (Step(3, "net.stuck", 10_000),)), ["ann", "ben"], seed=1)
+        load.conductor.patience = 0.2
+        load.prove(40)
+        assert load.conductor.operations >= 40
+
+
+def test_a_driver_without_links_meets_the_workload_all_the_same() -> None:
+    """Where no network can fail the clients only count, and the plan is empty."""
+    with in_memory() as arena:
+        load = Workload(arena, Plan.draw(1, arena.possible(["net"]), 40, ["ann"]), ["ann", "ben"], seed=1)
+        load.run(60)
+        with pytest.raises(Unknown):
+            load.require_kept()
+        assert load.tallies["default", "acknowledged"] > 0
