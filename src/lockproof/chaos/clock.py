@@ -36,6 +36,7 @@ class Clock(Protocol):
 class ClockNemesis(Nemesis):
     """The clock of the client named `on`, or of one that is drawn, is wrong by `seconds`."""
 
+    on_a_client = True
     seconds: ClassVar[float] = 0.0
     hits: int | None = None
 
