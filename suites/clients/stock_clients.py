@@ -197,7 +197,15 @@ class HeldApply:
 
     def release(self) -> Outcome:
         """Lets it go on, to its end."""
+        self.let_go()
+        return self.finish()
+
+    def let_go(self) -> None:
+        """Lets it go on."""
         os.write(self.gate, b"\n")
+
+    def finish(self) -> Outcome:
+        """Waits for its end."""
         return finish(self.process)
 
     def interrupt(self) -> Outcome:
