@@ -110,6 +110,7 @@ class Soak:
     tell: Callable[[str], None]
     open_client: Callable[[Arena, int], Callable[[str], RecordedClient]]
     tally: Tally = field(default_factory=Tally)
+    load: Workload | None = None
 
     def run(self) -> None:
         """Goes on until the time is over, at least for one window. Raises the first `Violation`, whose
@@ -135,6 +136,7 @@ class Soak:
         except Unknown as unknown:
             self.tally.undecided.append(str(unknown))
         finally:
+            self.load = None
             writer.close()
             self.tally.add(writer)
             if valid and writer.path is not None:
@@ -144,7 +146,7 @@ class Soak:
         with self.open_window(writer) as arena:
             plan = self.plan(arena, seed)
             some = [ws for ws in WORKSPACES if ws == "default" or "workspaces" in arena.backend.capabilities]
-            load = Workload(
+            load = self.load = Workload(
                 arena,
                 plan,
                 CLIENTS,
@@ -168,7 +170,9 @@ class Soak:
         def tell() -> None:
             gone = timedelta(seconds=round(time.monotonic() - begun))
             whole = timedelta(seconds=round(self.seconds))
-            self.tell(f"soak {self.title} {gone} of {whole}: {self.tally}{memory()}")
+            load = self.load
+            now = f", {load.conductor.operations} of {OPERATIONS} in this one" if load else ""
+            self.tell(f"soak {self.title} {gone} of {whole}: {self.tally}{now}{memory()}")
 
         def go_on() -> None:
             while not over.wait(PROGRESS):
