@@ -8,10 +8,11 @@ from typing import ClassVar, TypeVar
 
 from lockproof.driver.api import Address
 from lockproof.driver.http import HTTP_LINK, HttpClient, HttpScope
+from lockproof.fakes.drivers.served import Served
 from lockproof.fakes.saboteurs.broken_gateway import BrokenServer
 from lockproof.fakes.saboteurs.catalogue import CorrectVariant, Saboteur
 
-W = TypeVar("W", bound="type[BrokenServer]")
+W = TypeVar("W", bound="type[Served]")
 
 
 class BrokenWireScope(HttpScope):
@@ -68,6 +69,6 @@ class Register:
         self.variants.append(CorrectVariant(name, story, backend, ("faults",), only=self.only))
         return driver
 
-    def _described(self, driver: type[BrokenServer]) -> tuple[str, str, str]:
+    def _described(self, driver: type[Served]) -> tuple[str, str, str]:
         name = re.sub(r"(?<!^)(?=[A-Z])", "-", driver.__name__).lower()
         return name, " ".join((driver.__doc__ or "").split()), f"py:{self.module}:{driver.__name__}"
