@@ -155,6 +155,21 @@ def test_look_at_an_old_snapshot_confirms_no_lock(arena: Arena) -> None:
     assert [held for _, held in bed.held()] == [claim.ID]
 
 
+@needs("test-bed")
+@faults("warehouse")
+@requirement("FAULT-DELTA-004")
+def test_release_from_an_old_snapshot_frees_the_lock(arena: Arena) -> None:
+    """A release that begins where the lock was not yet taken finds nothing to free, and is sent again."""
+    use_once(arena.scope)
+    alice, bob = special_client(arena.scope, "alice"), special_client(arena.scope, "bob")
+    lock_id = take(alice)
+    stale = Stale(times=1, versions=1)
+    arena.inject(stale)
+    alice.unlock("default", lock_id)
+    require_struck(stale)
+    assert take(bob)
+
+
 # --- Statements whose end nobody hears of
 
 

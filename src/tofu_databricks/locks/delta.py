@@ -107,14 +107,27 @@ class DeltaLocks:
         """See `LockStore.release`. A release that ran twice, because its reply was lost or somebody on the
         way delivered it again, finds its own trace in the row: that is success, whoever holds it now."""
         trace = json.dumps({"released": str(uuid.uuid4())})
-        done = self._write("lock.release", self._free(), {"k": key, "id": lock_id, "trace": f"\n{trace}"})
-        if done.number("num_affected_rows"):
-            return
-        rows = self._rows(key)
-        if any((info or "").endswith(trace) for _, info in rows):
-            return
-        holders = [holder for holder in _holders(rows) if holder.ID != lock_id]
-        if done.resent:
+        values = {"k": key, "id": lock_id, "trace": f"\n{trace}"}
+        resent = False
+        for turn in range(ROUNDS):
+            done = self._write("lock.release", self._free(), values)
+            if done.number("num_affected_rows"):
+                return
+            resent = resent or done.resent
+            try:
+                rows = self._rows(key)
+            except BackendError as failure:
+                failure.definite = False  # an earlier delivery may have freed it
+                raise
+            if any((info or "").endswith(trace) for _, info in rows):
+                return
+            holders = _holders(rows)
+            if all(holder.ID != lock_id for holder in holders):
+                break
+            self._wait(turn)  # it began from a table older than the claim, and changed nothing
+        else:
+            raise Unavailable(f"the lock {lock_id} is still held: no release of it gets through")
+        if resent:
             now = f"is now held under ID {holders[0].ID}" if holders else "is free now"
             raise Unavailable(
                 f"the reply to the release of lock {lock_id} was lost; the lock {now}", definite=False
