@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
+import psycopg
 import pytest
 
 from lockproof.suites.meta.lakebase_bed import eventually
@@ -143,13 +145,13 @@ def test_lakebase_release_waits_for_a_move_or_comes_before_it(lakebase: StrictBe
     of the lock when it began counts for nothing."""
     store, mine = lakebase.heads(), info("ann")
     store.acquire(KEY, mine)
-    session = lakebase.connect()
+    session, watcher = lakebase.connect(), lakebase.connect()
     with session.transaction():
         session.execute("DELETE FROM tofu_databricks.state_locks WHERE key = %s", (KEY,))
         result: list[bool] = []
         mover = threading.Thread(target=lambda: result.append(store.move_head(KEY, mine.ID, None, "stale")))
         mover.start()
-        eventually(lambda: waits(lakebase, "state_locks_heads"), "the move waits for the release")
+        eventually(lambda: waits(watcher) or not mover.is_alive(), "the move waits for the release")
         session.execute(
             "INSERT INTO tofu_databricks.state_locks (key, id, info) VALUES (%s, 'bob', '{}')", (KEY,)
         )
@@ -159,12 +161,11 @@ def test_lakebase_release_waits_for_a_move_or_comes_before_it(lakebase: StrictBe
     assert (head.holder.ID if head.holder else None, head.text) == ("bob", None)
 
 
-def waits(bed: StrictBed, table: str) -> bool:
-    """Whether a statement about `table` waits for a lock of another transaction."""
-    with bed.lakebase.connect() as connection:
-        found = connection.execute(
-            "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE %s", (f"%{table}%",)
-        ).fetchone()
+def waits(connection: psycopg.Connection[Any]) -> bool:
+    """Whether a statement about heads waits for a lock of another transaction."""
+    found = connection.execute(
+        "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%state_locks_heads%'"
+    ).fetchone()
     return found is not None
 
 
