@@ -26,6 +26,8 @@ BRANCH = "production"
 ENDPOINT = "primary"
 DATABASE = "databricks_postgres"
 TOKEN_SECONDS = (300.0, 3600.0)
+IDLE_SECONDS, LONGEST_SECONDS = 24 * 3600.0, 3 * 24 * 3600.0
+"""How long a connection may be idle, and how old it may become ("Authentication", Lakebase documentation)."""
 _ID = re.compile(r"[a-z0-9-]{1,63}")
 
 
@@ -145,7 +147,8 @@ class Lakebase:
     """All projects and instances of one workspace.
 
     `host` is what endpoints report as their host, and `port` where it listens; the login proxy sets both.
-    `wake_refusals`: how many connections a suspended endpoint refuses while it wakes up.
+    `wake_refusals`: how many connections a suspended endpoint refuses while it wakes up. A session ends
+    when it is so old, or idle so long, as `session_limits` say.
     `on_suspend` is called with each endpoint that is suspended, so that its sessions end.
     """
 
@@ -154,6 +157,7 @@ class Lakebase:
         self.host = "127.0.0.1"
         self.port = 5432
         self.wake_refusals = 1
+        self.session_limits = (LONGEST_SECONDS, IDLE_SECONDS)
         self.projects: dict[str, Project] = {}
         self.instances: dict[str, Instance] = {}
         self.credentials: dict[str, Credential] = {}

@@ -38,10 +38,11 @@ def serve_lakebase(
 
 @control_operation
 def lakebase_address(workspace: FakeWorkspace) -> dict[str, Any]:
-    """`host, port, project, sessions`: where Lakebase is, and how many connections are open."""
+    """`host, port, project`: where Lakebase is; `sessions, overdue, logins`: how many connections are open,
+    how many of them are about to be ended by the clock, and how many there have been."""
     proxy = workspace.service(LoginProxy)
-    model = proxy.lakebase
-    return {"host": model.host, "port": model.port, "project": PROJECT, "sessions": len(proxy.sessions)}
+    counts = {"sessions": len(proxy.sessions), "overdue": len(proxy.overdue()), "logins": proxy.logins}
+    return {"host": proxy.lakebase.host, "port": proxy.lakebase.port, "project": PROJECT, **counts}
 
 
 @control_operation
@@ -76,10 +77,17 @@ def lakebase_end_sessions(workspace: FakeWorkspace) -> int:
 
 @control_operation
 def lakebase_suspend(
-    workspace: FakeWorkspace, project: str = PROJECT, branch: str = BRANCH, endpoint: str = ENDPOINT
+    workspace: FakeWorkspace,
+    project: str = PROJECT,
+    branch: str = BRANCH,
+    endpoint: str = ENDPOINT,
+    wake_refusals: int | None = None,
 ) -> None:
-    """Scales an endpoint to zero: its sessions end, and the next login wakes it."""
+    """Scales an endpoint to zero: its sessions end, and the next login wakes it. `wake_refusals`: how many
+    logins are refused until it is awake, from now on, of all endpoints."""
     model = workspace.service(Lakebase)
+    if wake_refusals is not None:
+        model.wake_refusals = wake_refusals
     model.suspend(model.endpoint(project, branch, endpoint))
 
 

@@ -12,7 +12,6 @@ Source of the protocol: postgresql.org/docs/current, protocol-flow and protocol-
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import secrets
 import socket
@@ -57,13 +56,16 @@ REPORTED = (
 
 @dataclass(eq=False)
 class Session:
-    """One client that was let in. `pid` and `secret` are what it may cancel with."""
+    """One client that was let in. `pid` and `secret` are what it may cancel with; `opened` and `active` tell
+    on the fake's clock since when it is there and when it last asked something."""
 
     pid: int
     secret: int
     login: Login
     upstream: psycopg.Connection[Any]
     client: asyncio.StreamWriter
+    opened: float
+    active: float
     dropped: Armed | None = None
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -88,10 +90,10 @@ class LoginProxy:
         self.lakebase = lakebase
         self.faults = SessionFaults()
         self.sessions: dict[int, Session] = {}
+        self.logins = 0
         self._storage = Storage(postgres)
         self._tls = server_context() if tls else None
         self._socket = socket.create_server(("127.0.0.1", port), backlog=256)
-        self._pids = itertools.count(1)
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         self._blocking = ThreadPoolExecutor(LOGIN_THREADS, thread_name_prefix="lakebase login")
@@ -118,6 +120,12 @@ class LoginProxy:
             self._loop.call_soon_threadsafe(session.end)
         return len(hit)
 
+    def overdue(self) -> list[Session]:
+        """The sessions that are idle too long or too old, and end at the next look."""
+        now, longest, most_idle = self.lakebase.clock.time(), *self.lakebase.session_limits
+        found = list(self.sessions.values())
+        return [s for s in found if now - s.opened >= longest or now - s.active >= most_idle]
+
     # --- the thread ---
 
     def _run(self) -> None:
@@ -136,10 +144,13 @@ class LoginProxy:
         await asyncio.gather(*clients, return_exceptions=True)
 
     async def _watch(self) -> None:
-        """Scale to zero happens by itself, on the fake's clock."""
+        """Scale to zero, and the end of what was idle too long or is too old, happen by themselves, on the
+        fake's clock."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             self.lakebase.suspend_idle()
+            for session in self.overdue():
+                session.end()
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         session = None
@@ -199,7 +210,9 @@ class LoginProxy:
             raise LoginRefused("the database system is starting up", "57P03")
         login = self.lakebase.login(user, password, database)
         upstream = await self._in_thread(self._storage.open, login, startup)
-        session = Session(next(self._pids), secrets.randbits(32), login, upstream, writer)
+        now = self.lakebase.clock.time()
+        self.logins += 1
+        session = Session(self.logins, secrets.randbits(32), login, upstream, writer, now, now)
         self.sessions[session.pid] = session
         writer.write(message(b"R", struct.pack("!I", 0)))  # AuthenticationOk
         for name in REPORTED:
@@ -246,6 +259,7 @@ class LoginProxy:
         pending = b""
         while chunk := await reader.read(CHUNK):
             self.lakebase.touch(session.login.endpoint)
+            session.active = self.lakebase.clock.time()
             pending += chunk
             end = whole(pending)
             if self.faults.armed:

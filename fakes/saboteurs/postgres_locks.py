@@ -8,7 +8,7 @@ from typing import Any, ClassVar, LiteralString
 import psycopg
 from psycopg import sql
 
-from lockproof.driver import DriverError, Locked, LockInfo
+from lockproof.driver import DriverError, Locked, LockInfo, Snapshot
 from lockproof.fakes.saboteurs.broken import Register
 from lockproof.fakes.saboteurs.postgres_rows import RowsClient, RowsDriver
 
@@ -101,6 +101,32 @@ class TakesItsLockForGranted(RowsDriver):
     """A client whose connection broke while it asked for the lock takes the lock for granted."""
 
     client_type = GrantedClient
+
+
+class ReplicaClient(RowsClient):
+    """Asks the replica before the primary."""
+
+    def first_seen(self, statement: LiteralString, workspace: str) -> list[Any]:
+        with self.connect(self.driver.replica_dsn) as replica:
+            return replica.execute(self.written(statement), {"workspace": workspace}).fetchall()
+
+    def get(self, workspace: str) -> Snapshot | None:
+        rows = self.first_seen("SELECT data FROM {state} WHERE workspace = %(workspace)s", workspace)
+        return Snapshot(bytes(rows[0][0])) if rows else None
+
+    def lock(self, workspace: str, info: LockInfo) -> str:
+        if self.first_seen("SELECT FROM {lock} WHERE workspace = %(workspace)s", workspace):
+            raise Locked(holder=self.holder(workspace))
+        self.rows("DELETE FROM {lock} WHERE workspace = %(workspace)s RETURNING 1", workspace=workspace)
+        return super().lock(workspace, info)
+
+
+@register.breaks("FAULT-PG-009", *(f"FAULT-PG-00{number}" for number in range(1, 8)))
+class BelievesTheReplica(RowsDriver):
+    """Whether the lock is free, and what the state is, is asked of the replica; a row left over is stale."""
+
+    client_type = ReplicaClient
+    claims = frozenset({"locking.fencing", "service.postgres.replica"})
 
 
 class LocalClient(RowsClient):

@@ -195,7 +195,20 @@ class RowsDriver:
         return RowsScope(self, name, attach=attach)
 
 
+class WithReplica(RowsDriver):
+    """Rows in Postgres with a replica beside it, which is not asked about locks, nor for states."""
+
+    claims = frozenset({"locking.fencing", "service.postgres.replica"})
+
+
 VARIANTS = (
+    CorrectVariant(
+        name="postgres-rows-with-replica",
+        story=" ".join((WithReplica.__doc__ or "").split()),
+        backend=f"py:{__name__}:WithReplica",
+        suites=("faults",),
+        only=("FAULT-PG-009",),
+    ),
     CorrectVariant(
         name="postgres-rows",
         story=" ".join((RowsDriver.__doc__ or "").split()),

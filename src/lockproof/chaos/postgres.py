@@ -15,6 +15,7 @@ import psycopg
 from psycopg import sql
 
 from lockproof.chaos.nemesis import Nemesis
+from lockproof.chaos.postgres_lakebase import LAKEBASE_NEMESES
 from lockproof.provision.cluster import How, Node, until
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ ENDED_AS_IDLE = "57P05"
 READ_ONLY = "25006"
 NO_MORE_CONNECTIONS = "53300"
 """SQLSTATEs: postgresql.org/docs/current/errcodes-appendix.html."""
+OTHERS = "lockproof others"
 USER_TABLES = (
     "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
     " WHERE c.relkind = 'r' AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'"
@@ -146,6 +148,37 @@ class UnconfirmedFailOver(LosingFailOver):
     synchronous = True
 
 
+class ReplicaLags(OfPostgres):
+    """The replica that the backend reads from stands still. Hits when it lacks what the primary has."""
+
+    name = "postgres.replica-lags"
+
+    def missing(self, arena: Arena) -> str:
+        return super().missing(arena) or ("" if own(arena).replica else "the backend reads from no replica")
+
+    def strike(self, arena: Arena, rng: random.Random) -> None:
+        self.primary = own(arena).cluster.primary
+        super().strike(arena, rng)
+
+    def hurt(self, postgres: OwnPostgres) -> None:
+        self.replica = replica_of(postgres)
+        self.replica.rows("SELECT pg_wal_replay_pause()")
+
+    def mend(self, postgres: OwnPostgres) -> None:
+        self.hits = self.lag()
+        self.replica.rows("SELECT pg_wal_replay_resume()")
+        until(lambda: self.lag() == 0, "the replica does not catch up")
+
+    def struck(self) -> int:
+        return self.hits or self.lag()
+
+    def lag(self) -> int:
+        """How many of the primary's last positions the replica has not replayed: one or none."""
+        ((now,),) = self.primary.rows("SELECT pg_current_wal_flush_lsn()::text")
+        shown = self.replica.rows("SELECT (pg_last_wal_replay_lsn() < %(now)s::pg_lsn)::int", {"now": now})
+        return int(shown[0][0])
+
+
 class Refusing(OfPostgres):
     """The server answers with errors of the kind `sqlstate` until it is healed. Hits what it refused so."""
 
@@ -210,14 +243,15 @@ class NoConnections(Refusing):
         ((most,),) = first.execute("SELECT current_setting('max_connections')::int").fetchall()
         for _ in range(most):
             try:
-                self.others.enter_context(psycopg.connect(**server.keywords()))
+                other = psycopg.connect(**server.keywords(), application_name=OTHERS)
+                self.others.enter_context(other)
             except psycopg.OperationalError:
                 break
         self.begin = self.node.logged()  # the last of our own was refused, too
 
     def mend(self, postgres: OwnPostgres) -> None:
         self.others.close()
-        until(lambda: postgres.cluster.primary.sessions() == 0, "the connections are not given back")
+        until(lambda: self.node.sessions(OTHERS) == 0, "the connections are not given back")
 
 
 class StatementTimeout(Refusing):
@@ -259,6 +293,12 @@ def own(arena: Arena) -> OwnPostgres:
     return arena.postgres
 
 
+def replica_of(postgres: OwnPostgres) -> Node:
+    """The replica that the backend was told of."""
+    assert postgres.replica is not None
+    return postgres.replica
+
+
 NEMESES: tuple[type[Nemesis], ...] = (
     Terminate,
     RestartFast,
@@ -267,8 +307,10 @@ NEMESES: tuple[type[Nemesis], ...] = (
     FailOver,
     LosingFailOver,
     UnconfirmedFailOver,
+    ReplicaLags,
     ReadOnly,
     IdleTimeout,
     NoConnections,
     StatementTimeout,
+    *LAKEBASE_NEMESES,
 )

@@ -103,10 +103,13 @@ class Node:
 
         until(read_again, f"{self.name} does not read its changed settings")
 
-    def sessions(self) -> int:
-        """How many sessions clients have."""
-        ((count,),) = self.rows(f"SELECT count(*) {_OTHERS}")
-        return int(count)
+    def sessions(self, application: str | None = None) -> int:
+        """How many sessions clients have, or those of them that call themselves so."""
+        found = self.rows(
+            f"SELECT count(*) {_OTHERS} AND coalesce(application_name = %(name)s, true)",
+            {"name": application},
+        )
+        return int(found[0][0])
 
     def waiting(self, event: str) -> int:
         """How many sessions wait for an event, by its name in `pg_stat_activity`."""
