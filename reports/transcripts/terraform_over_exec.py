@@ -73,8 +73,11 @@ class Transcript:
         ending = f"\n[exit code {code}]" if code else ""
         self.text += f"\n```console\n$ {command}\n{plain}{ending}\n```\n"
 
-    def run(self, command: str, expected: int = 0) -> None:
-        """Runs a command to its end and shows it. Ends the script when its exit code is not `expected`."""
+    def run(self, command: str, expected: int | None = 0) -> str:
+        """Runs a command to its end, shows it, and returns what it printed.
+
+        Ends the script when its exit code is not `expected` (`None`: any).
+        """
         done = subprocess.run(
             ["sh", "-c", command],
             cwd=self.directory,
@@ -86,8 +89,9 @@ class Transcript:
             check=False,
         )
         self.show(command, done.stdout, done.returncode)
-        if done.returncode != expected:
+        if expected is not None and done.returncode != expected:
             sys.exit(f"{command}: exit code {done.returncode}, not {expected}\n{done.stdout}")
+        return done.stdout
 
     def start(self, command: str) -> subprocess.Popen[str]:
         """Starts a command that goes on beside the others."""

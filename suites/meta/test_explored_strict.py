@@ -91,10 +91,10 @@ def test_no_schedule_of_other_programs_shows_one(postgres_server: PostgresServer
     """Nor do the first schedules of the other programs of fencing, by both Files APIs."""
     with explored_on(postgres_server, "lakebase", given=APIS[api]) as subject:
         for scenario in SCENARIOS:
-            found = explore(scenario.program, subject, Exhaustive(), seconds=0.3, least=8, longest=10.0)
+            found = explore(scenario.program, subject, Exhaustive(), limit=10)
             assert found.schedule is None, f"{scenario.program.name}: {found.reason}"
             assert found.judged_unknown == 0
-            assert found.schedules >= 8
+            assert found.schedules > 5
 
 
 KILLED = {
@@ -123,7 +123,7 @@ def test_a_copy_without_condition_is_killed_by_a_schedule(postgres_server: Postg
     with explored_on(postgres_server, "lakebase", strict_schedules.PublishesWithoutCondition) as broken:
         require_killed(broken, replace(program, judge=published(broken)))
     with explored_on(postgres_server, "lakebase", given=APIS["3.0"]) as sound:
-        found = explore(replace(program, judge=published(sound)), sound, Exhaustive(), limit=40)
+        found = explore(replace(program, judge=published(sound)), sound, Exhaustive(), limit=30)
     assert found.schedule is None, found.reason
     assert found.schedules > 10
 
