@@ -1,0 +1,144 @@
+"""What stands before the Postgres of the suite's own: PgBouncer as configured, and the emulation of it."""
+
+from __future__ import annotations
+
+import configparser
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from lockproof.provision import pooler
+from lockproof.provision.pooler import SESSIONS, configuration, provide_pooler
+from lockproof.provision.pooler_emulated import EmulatedPooler
+from lockproof.provision.postgres import PostgresServer, ProvisionError
+
+PID = "SELECT pg_backend_pid()"
+
+
+@pytest.fixture
+def pooled(postgres_server: PostgresServer) -> Iterator[PostgresServer]:
+    with EmulatedPooler(postgres_server, SESSIONS) as emulated:
+        yield replace(postgres_server, port=emulated.port)
+
+
+def session_of(connection: psycopg.Connection[object]) -> object:
+    """The server's session that runs a statement just now."""
+    return connection.execute(PID).fetchall()
+
+
+def test_two_transactions_in_a_row_are_in_different_sessions(pooled: PostgresServer) -> None:
+    """One client's statements go round the sessions; those of one transaction stay in one."""
+    with pooled.connect() as connection:
+        found = [session_of(connection) for _ in range(2 * SESSIONS)]
+        assert found[:SESSIONS] == found[SESSIONS:]
+        assert len({str(pid) for pid in found}) == SESSIONS
+        with connection.transaction():
+            assert session_of(connection) == session_of(connection)
+
+
+def test_advisory_lock_is_left_behind_in_a_session_of_others(pooled: PostgresServer) -> None:
+    """Taken in one session and released in another: the release fails, and a second client gets the lock."""
+    take, free = "SELECT pg_try_advisory_lock(7)", "SELECT pg_advisory_unlock(7)"
+    with pooled.connect() as alice, pooled.connect() as bob:
+        assert alice.execute(take).fetchone() == (True,)
+        assert alice.execute(free).fetchone() == (False,)
+        assert bob.execute(take).fetchone() == (True,)
+
+
+def test_errors_and_parameters_pass(pooled: PostgresServer) -> None:
+    """A statement that fails is answered as the server answers, and the connection goes on."""
+    with pooled.connect() as connection:
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            connection.execute("SELECT 1 / %s", [0])
+        assert connection.execute("SELECT %s::int + 1", [41]).fetchone() == (42,)
+
+
+def test_startup_options_are_refused_as_pgbouncer_does(pooled: PostgresServer) -> None:
+    """Session settings of a login are an unsupported startup parameter."""
+    with pytest.raises(ProvisionError, match="unsupported startup parameter: options"):
+        replace(pooled, options={"options": "-c statement_timeout=1s"}).connect()
+
+
+def test_the_server_decides_who_may_log_in(pooled: PostgresServer) -> None:
+    """A wrong password is refused in the server's words, and nobody gets in by an earlier login of others."""
+    pooled.connect().close()
+    with pytest.raises(ProvisionError, match="password authentication failed"):
+        replace(pooled, password="wrong").connect()
+
+
+def test_session_that_the_server_ended_is_replaced(
+    pooled: PostgresServer, postgres_server: PostgresServer
+) -> None:
+    """A resting session that was terminated costs no client anything."""
+    with pooled.connect() as connection:
+        before = [session_of(connection) for _ in range(SESSIONS)]
+        with postgres_server.connect() as admin:
+            for ((pid,),) in before:  # type: ignore[misc]
+                admin.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])
+        after = [session_of(connection) for _ in range(SESSIONS)]
+    assert not {str(pid) for pid in before} & {str(pid) for pid in after}
+
+
+def test_client_that_leaves_in_a_transaction_keeps_nothing(pooled: PostgresServer) -> None:
+    """Its session is not given to others: what it had begun is rolled back."""
+    leaver = psycopg.connect(**pooled.keywords())
+    leaver.execute("SELECT pg_advisory_xact_lock(8)")
+    leaver.close()
+    with pooled.connect() as other:
+        other.execute("SET lock_timeout = '30s'")
+        assert other.execute("SELECT pg_advisory_xact_lock(8)").fetchall() == [("",)]
+
+
+def test_configuration_pools_transactions_over_all_sessions() -> None:
+    """What PgBouncer is given: transactions, in turn, scram, on this machine alone, and no password in it."""
+    server = PostgresServer("127.0.0.1", 5555, "boss", "s3cr3t", "postgres", "embedded")
+    text = configuration(server, 6432, Path("/x/users.txt"))
+    parsed = configparser.ConfigParser(interpolation=None)
+    parsed.read_string(text)
+    assert parsed["databases"]["*"] == "host=127.0.0.1 port=5555"
+    found = dict(parsed["pgbouncer"])
+    wanted = {
+        "listen_addr": "127.0.0.1",
+        "listen_port": "6432",
+        "unix_socket_dir": "",
+        "auth_user": "boss",
+        "pool_mode": "transaction",
+        "server_round_robin": "1",
+        "auth_type": "scram-sha-256",
+        "default_pool_size": str(SESSIONS),
+        "min_pool_size": str(SESSIONS),
+        "auth_file": "/x/users.txt",
+    }
+    assert {name: found[name] for name in wanted} == wanted
+    assert "s3cr3t" not in text
+
+
+def test_emulation_stands_in_where_pgbouncer_is_not_installed(
+    postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the program a pooler is there all the same, and says what it is."""
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with provide_pooler(postgres_server) as server, server.connect() as connection:
+        assert server.source == "emulated pooler"
+        assert session_of(connection) != session_of(connection)
+
+
+def test_pgbouncer_that_does_not_start_is_one_error(
+    postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An installed PgBouncer is used and not replaced; when it ends at once, that is said."""
+    monkeypatch.setattr(pooler.shutil, "which", lambda name: "/bin/false")
+    with pytest.raises(ProvisionError, match="exit code 1"), provide_pooler(postgres_server):
+        pytest.fail("there was a pooler")
+
+
+@pytest.mark.skipif(shutil.which(pooler.PROGRAM) is None, reason="pgbouncer is not installed")
+def test_installed_pgbouncer_does_what_the_emulation_does(postgres_server: PostgresServer) -> None:
+    """The real one, as we configure it: two transactions in a row are in different sessions."""
+    with provide_pooler(postgres_server) as server, server.connect() as connection:
+        assert server.source == "pgbouncer"
+        assert session_of(connection) != session_of(connection)
