@@ -36,7 +36,7 @@ MANY_CLIENTS = 24
 # --- Commits that conflict
 
 
-def one_winner(scope: RecordedScope, count: int) -> None:
+def require_one_winner(scope: RecordedScope, count: int) -> None:
     """Lets so many clients claim one lock from the same snapshot, and asserts what they are told."""
     use_once(scope)
     clients = [special_client(scope, f"client-{n}") for n in range(count)]
@@ -54,18 +54,18 @@ def one_winner(scope: RecordedScope, count: int) -> None:
 @needs("test-bed")
 @faults("warehouse")
 @requirement("FAULT-DELTA-001")
-def test_claims_whose_commits_conflict_have_one_winner(scope: RecordedScope) -> None:
+def test_claims_whose_commits_conflict_have_require_one_winner(scope: RecordedScope) -> None:
     """Four claims read the same snapshot and then commit: one holds the lock, three are told who does."""
-    one_winner(scope, CLIENTS)
+    require_one_winner(scope, CLIENTS)
 
 
 @tier("full")
 @needs("test-bed")
 @faults("warehouse")
 @requirement("FAULT-DELTA-001")
-def test_storm_of_claims_has_one_winner(scope: RecordedScope) -> None:
+def test_storm_of_claims_has_require_one_winner(scope: RecordedScope) -> None:
     """Two dozen claims read the same snapshot and then commit: one holds the lock, all others know it."""
-    one_winner(scope, MANY_CLIENTS)
+    require_one_winner(scope, MANY_CLIENTS)
 
 
 @needs("test-bed")
@@ -100,8 +100,7 @@ UPKEEP = {
 @requirement("FAULT-DELTA-003")
 @pytest.mark.parametrize("upkeep", UPKEEP)
 def test_upkeep_in_the_midst_of_a_change_is_survived(arena: Arena, upkeep: str) -> None:
-    """An administrator's commit comes between snapshot and commit of a claim, and of a release: both succeed,
-    and a lock that is held stays held."""
+    """An administrator's commit comes in the midst of a claim, and of a release: neither fails or is lost."""
     scope, bed = arena.scope, delta_bed(arena.scope)
     use_once(scope, "default", "other")
     alice, bob = special_client(scope, "alice"), special_client(scope, "bob")

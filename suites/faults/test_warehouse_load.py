@@ -22,8 +22,7 @@ EVERY = 5
 def test_clients_keep_everything_while_their_warehouse_fails(
     arena: Arena, backend: Backend, operations: int
 ) -> None:
-    """Whatever a drawn plan does to warehouse, network and clocks of four clients, they lose no lock and no
-    write."""
+    """Whatever a drawn plan does to warehouse, network and clocks of four clients, they lose nothing."""
     families = ["warehouse", "clock"] if operations == OPERATIONS else ["warehouse", "clock", "net"]
     names = arena.possible(families, besides=UNFAIR)
     plan = Plan.draw(backend.seed, names, operations, CLIENTS, every=EVERY)
