@@ -86,6 +86,14 @@ class StateServer:
         return Response(state, headers={"ETag": tag})
 
 
+def await_started(address: tuple[str, int]) -> None:
+    """Waits until the server serves: until then nobody hangs up on who sends it nonsense."""
+    with socket.create_connection(address, WAIT_SECONDS) as connection:
+        connection.sendall(b"nonsense\r\n\r\n")
+        while connection.recv(1000):
+            continue
+
+
 @contextmanager
 def serve(**settings: Any) -> Iterator[tuple[StateServer, Address]]:
     """The server on a free port, until the block ends; `settings` are uvicorn's."""
@@ -98,6 +106,7 @@ def serve(**settings: Any) -> Iterator[tuple[StateServer, Address]]:
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     port = listener.getsockname()[1]
+    await_started(listener.getsockname())
     try:
         yield application, Address("127.0.0.1", port, "ssl_certfile" in settings, protocol="http")
     finally:

@@ -77,7 +77,7 @@ def proxy() -> Iterator[FaultProxy]:
 
 @pytest.fixture
 def bed(proxy: FaultProxy, postgres_database: str, direct: psycopg.Connection[Any]) -> Iterator[Bed]:
-    keywords = conninfo_to_dict(postgres_database)
+    keywords: dict[str, Any] = conninfo_to_dict(postgres_database)
     upstream = Address(str(keywords["host"]), int(keywords["port"]), protocol="postgres")
     link = proxy.stand_before(upstream)
     keywords |= {"host": "127.0.0.1", "port": link.address.port}

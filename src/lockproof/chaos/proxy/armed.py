@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import threading
 from collections.abc import Callable, Sequence
@@ -58,13 +59,14 @@ class Armed:
 
     def release(self) -> None:
         """Lets go what it holds, and what it would hold from now on."""
-        self._loop.call_soon_threadsafe(self._release)
+        with contextlib.suppress(RuntimeError):  # the proxy has ended, and with it all that was held
+            self._loop.call_soon_threadsafe(self._release)
 
     def disarm(self) -> None:
         """No exchange is struck any more, and what was held goes on."""
         self._disarmed = True
-        self._loop.call_soon_threadsafe(self._release)
         self.on_disarm()
+        self.release()
 
     def _await(self, met: Callable[[], bool], what: str, timeout: float) -> None:
         with self._changed:

@@ -37,13 +37,12 @@ class Door:
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
         self._filler: socket.socket | None = None
-        self._accepting: asyncio.Task[None] | None = None
+        self._later: asyncio.TimerHandle | None = None
 
     def open(self) -> None:
         """Takes connections from now on, those that hang first."""
-        if self._accepting is None:
-            self._listener.listen(BACKLOG)
-            self._accepting = self._loop.create_task(self._accept())
+        self._listener.listen(BACKLOG)
+        self._loop.add_reader(self._listener, self._accept)
 
     def hang(self) -> None:
         """From now on no handshake completes."""
@@ -74,23 +73,28 @@ class Door:
                     found.add(int(local.rpartition(":")[2], 16))
         return frozenset(found - {own})
 
-    def _stop(self) -> None:
-        if self._accepting is not None:
-            self._accepting.cancel()
-            self._accepting = None
+    # Not `loop.sock_accept`: one that is cancelled at the wrong moment takes a connection and loses it.
 
-    async def _accept(self) -> None:
-        while True:
-            try:
-                sock, peer = await self._loop.sock_accept(self._listener)
-            except OSError as failure:
-                if failure.errno in (errno.EMFILE, errno.ENFILE):
-                    self._failed(OSError(failure.errno, OUT_OF_FILES))
-                    await asyncio.sleep(PAUSE_SECONDS)
-                continue
-            if self._filler is not None and peer == self._filler.getsockname():
-                sock.close()
-                self._filler.close()
-                self._filler = None
-            else:
-                self._taken(sock)
+    def _stop(self) -> None:
+        self._loop.remove_reader(self._listener)
+        if self._later is not None:
+            self._later.cancel()
+
+    def _accept(self) -> None:
+        try:
+            while True:
+                sock, peer = self._listener.accept()
+                if self._filler is not None and peer == self._filler.getsockname():
+                    sock.close()
+                    self._filler.close()
+                    self._filler = None
+                else:
+                    sock.setblocking(False)
+                    self._taken(sock)
+        except BlockingIOError:
+            return
+        except OSError as failure:
+            if failure.errno in (errno.EMFILE, errno.ENFILE):
+                self._failed(OSError(failure.errno, OUT_OF_FILES))
+                self._stop()
+                self._later = self._loop.call_later(PAUSE_SECONDS, self.open)

@@ -142,7 +142,10 @@ class Link:
 
         def ended(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
-            if not task.cancelled() and (failure := task.exception()) is not None:
+            failure = None if task.cancelled() else task.exception()
+            while isinstance(failure, BaseExceptionGroup):
+                failure = failure.exceptions[0]
+            if failure is not None:
                 self._proxy.defects.append(failure)
 
         task.add_done_callback(ended)

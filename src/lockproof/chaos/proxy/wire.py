@@ -14,7 +14,7 @@ RST_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Wire(asyncio.Protocol):
-    """A connection, read by one task and written by one other."""
+    """A connection, read by one task."""
 
     def __init__(self) -> None:
         self.eof = False
@@ -26,9 +26,9 @@ class Wire(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
         self._paused = False
-        self._writable = True
         self._reader: asyncio.Future[None] | None = None
-        self._writer: asyncio.Future[None] | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
         self._gone = asyncio.get_running_loop().create_future()
 
     # --- called by the transport ---
@@ -53,16 +53,15 @@ class Wire(asyncio.Protocol):
         self.eof = self.lost = True
         self.broken = failure is not None
         _wake(self._reader)
-        _wake(self._writer)
+        self._writable.set()
         if not self._gone.done():
             self._gone.set_result(None)
 
     def pause_writing(self) -> None:
-        self._writable = False
+        self._writable.clear()
 
     def resume_writing(self) -> None:
-        self._writable = True
-        _wake(self._writer)
+        self._writable.set()
 
     # --- called by the relay ---
 
@@ -91,11 +90,9 @@ class Wire(asyncio.Protocol):
         if self.lost or self.transport.is_closing():
             raise ConnectionResetError("the other side is gone")
         self.transport.write(data)
-        while not self._writable:
-            self._writer = asyncio.get_running_loop().create_future()
-            await self._writer
-            if self.lost:
-                raise ConnectionResetError("the other side is gone")
+        await self._writable.wait()
+        if self.lost:
+            raise ConnectionResetError("the other side is gone")
 
     async def start_tls(self, context: ssl.SSLContext, *, server_hostname: str | None = None) -> None:
         """Begins TLS; as its server side when no name is given. Raises `OSError` when that fails."""
