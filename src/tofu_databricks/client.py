@@ -50,13 +50,15 @@ class StateClient:
         Raises `LockMismatch` or `LockNotHeld` when `lock_id` no longer holds the lock; nothing is written
         then. The lock is looked at again before the write is sent again (throttling may last minutes); an
         error of that look has `definite=False` when an earlier attempt may have been written. Without a
-        `lock_id` the lock is not looked at: locks are advisory (locker.go:43-49); under strict fencing
-        the write is refused with `StateLocked` while somebody holds it.
+        `lock_id` the lock is not looked at: locks are advisory (locker.go:43-49). Then a process asks once,
+        by a request, whether others fence strictly: they would not see the write (`ConfigError`). Under
+        strict fencing itself such a write is refused with `StateLocked` while somebody holds the lock.
         """
         if self.fenced:
             self.fenced.put(data, lock_id)
             return
         if lock_id is None:
+            self.record.refuse_others()
             self.volume.write(self.path, data)
             return
         self.require_lock(lock_id)
@@ -71,7 +73,9 @@ class StateClient:
         if self.fenced:
             self.fenced.delete(lock_id)
             return
-        if lock_id is not None:
+        if lock_id is None:
+            self.record.refuse_others()
+        else:
             self.require_lock(lock_id)
         self.volume.delete(self.path)
 

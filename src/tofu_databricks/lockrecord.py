@@ -48,6 +48,7 @@ class LockStoreRecord:
         self.files_api = files_api
         self._mutex = threading.Lock()
         self._agreed: Agreement | None = None
+        self._looked = False
 
     def require(self) -> Agreement:
         """Records our settings where none are recorded.
@@ -72,6 +73,12 @@ class LockStoreRecord:
                     return None
                 self._agree(found)
             return self._agreed
+
+    def refuse_others(self) -> None:
+        """Raises as `require` where others have recorded other settings; records nothing, and asks once."""
+        if not self._looked:
+            self.agreed()
+            self._looked = True
 
     def _agree(self, recorded: bytes) -> Agreement:
         line = recorded.decode("utf-8", "replace")

@@ -52,6 +52,17 @@ def test_a_strict_client_writes_nothing_where_others_are_checked(lakebase: Stric
         strict.workspaces()
 
 
+def test_a_checked_client_writes_nothing_where_others_are_strict(lakebase: StrictBed) -> None:
+    """Without a lock, too: who fences strictly would not see what it wrote. It reads the copy."""
+    lakebase.client().put(FIRST)
+    plain = lakebase.client(fencing="checked")
+    assert plain.get() == FIRST
+    for call in (lambda: plain.put(STALE), plain.delete):
+        with pytest.raises(ConfigError, match='"fencing": "strict"'):
+            call()
+    assert lakebase.client().get() == lakebase.copy() == FIRST
+
+
 def test_auto_takes_the_api_that_is_recorded(conditional: StrictBed) -> None:
     """Or else 3.0 where it is served; who does not know its address is told so."""
     first = conditional.client(files_api="auto")

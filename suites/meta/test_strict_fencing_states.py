@@ -336,7 +336,9 @@ def test_a_volume_made_anew_has_no_state(bed: StrictBed) -> None:
     assert bed.client().get() is None
     fresh = bed.client()
     fresh.unlock(holder_id(bed))
-    fresh.put(NEWER)
+    lock_id = fresh.lock(info("bob"))
+    assert (fresh.get(), bed.backend().workspaces()) == (None, ["default"])
+    fresh.put(NEWER, lock_id=lock_id)
     assert (running.get(), bed.client().get(), bed.backend().workspaces()) == (NEWER, NEWER, ["default"])
 
 
