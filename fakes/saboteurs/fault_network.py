@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import http.client
 from collections.abc import Callable
-from dataclasses import replace
 from typing import ClassVar
 from urllib.parse import urlsplit
 
 from lockproof.driver.api import LockInfo, Snapshot
 from lockproof.driver.errors import DriverError
-from lockproof.driver.http import HttpClient, HttpScope, place_workspace
+from lockproof.driver.http import HttpClient, place_workspace
 from lockproof.fakes.drivers.memory_backend import MemoryStateClient
 from lockproof.fakes.saboteurs.broken_wire import BrokenWire, Register
 
-register = Register(__name__, *(f"FAULT-NET-00{number}" for number in range(1, 8)))
+register = Register(__name__, *(f"FAULT-NET-00{number}" for number in (1, 2, 4, 5, 6, 7)))
 SABOTEURS = register.saboteurs
 
 
@@ -55,50 +54,39 @@ class SendsAndForgets(BrokenWire):
             return error.kind == "unavailable" and "status" not in error.message
 
 
+class PlainReader(HttpClient):
+    """Reads a state over a connection of its own, as `body` reads it."""
+
+    def body(self, reply: http.client.HTTPResponse) -> bytes:
+        return reply.read()
+
+    def get(self, workspace: str) -> Snapshot | None:
+        address = urlsplit(place_workspace(self.settings.address, workspace))
+        connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=30)
+        headers = {"Authorization": self.settings.authorization or ""}
+        try:
+            connection.request("GET", address.path, headers=headers)
+            reply = connection.getresponse()
+            data = self.body(reply)
+        except (OSError, http.client.HTTPException) as failure:
+            raise DriverError("unavailable", True, "no reply") from failure
+        finally:
+            connection.close()
+        if reply.status in {200, 204, 404}:
+            return Snapshot(data) if reply.status == 200 else None
+        raise DriverError("unavailable", True, f"read failed with status {reply.status}")
+
+
 @register.breaks("FAULT-NET-002")
 class TakesWhatCame(BrokenWire):
     """A reply that ends early is taken for the state, as far as it came."""
 
-    class Client(HttpClient):
-        def get(self, workspace: str) -> Snapshot | None:
-            address = urlsplit(place_workspace(self.settings.address, workspace))
-            connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=30)
+    class Client(PlainReader):
+        def body(self, reply: http.client.HTTPResponse) -> bytes:
             try:
-                connection.request(
-                    "GET", address.path, headers={"Authorization": self.settings.authorization or ""}
-                )
-                reply = connection.getresponse()
-                try:
-                    data = reply.read()
-                except http.client.IncompleteRead as cut:
-                    data = cut.partial
-            except (OSError, http.client.HTTPException) as failure:
-                raise DriverError("unavailable", True, "no reply") from failure
-            finally:
-                connection.close()
-            if reply.status == 200:
-                return Snapshot(data)
-            if reply.status in {204, 404}:
-                return None
-            raise DriverError("unavailable", True, f"read failed with status {reply.status}")
-
-
-@register.breaks("FAULT-NET-003")
-class SlowIsDead(BrokenWire):
-    """Who does not answer at once is taken for dead, and what was sent to it for lost."""
-
-    class Client(HttpClient):
-        def __init__(self, scope: HttpScope, who: str) -> None:
-            super().__init__(scope, who)
-            self.settings = replace(self.settings, timeout=0.06)
-
-        def put(self, workspace: str, data: bytes, *, lock_id: str | None = None) -> None:
-            try:
-                super().put(workspace, data, lock_id=lock_id)
-            except DriverError as error:
-                if error.kind != "timeout":
-                    raise
-                raise DriverError(error.kind, True, error.message) from error
+                return reply.read()
+            except http.client.IncompleteRead as cut:
+                return cut.partial
 
 
 @register.breaks("FAULT-NET-004")

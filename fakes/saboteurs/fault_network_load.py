@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import threading
 from collections.abc import Iterator, Mapping
@@ -16,10 +17,19 @@ from lockproof.driver.errors import DriverError
 from lockproof.driver.http import HttpClient, HttpScope
 from lockproof.fakes.drivers.served import Served
 from lockproof.fakes.saboteurs.broken_wire import BrokenWire, Register
-from lockproof.fakes.saboteurs.fault_network import ExcusingClient
+from lockproof.fakes.saboteurs.fault_network import ExcusingClient, PlainReader
 
-register = Register(__name__, *(f"FAULT-NET-0{number}" for number in ("08", "09", "10", "12")))
+register = Register(__name__, *(f"FAULT-NET-0{number}" for number in ("03", "08", "09", "10", "12")))
 SABOTEURS = register.saboteurs
+
+
+@register.breaks("FAULT-NET-003", "FAULT-NET-002", "FAULT-NET-012")
+class TakesTheFirstPiece(BrokenWire):
+    """What comes first of a reply is taken for the whole, as it is as long as the network is quick."""
+
+    class Client(PlainReader):
+        def body(self, reply: http.client.HTTPResponse) -> bytes:
+            return reply.read1()
 
 
 @register.breaks("FAULT-NET-008")
