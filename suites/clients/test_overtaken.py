@@ -73,8 +73,10 @@ def test_a_client_that_stood_still_cannot_overwrite(workshop: Workshop) -> None:
 @pytest.mark.parametrize("first", [0, 1], ids=["gateway", "client"])
 @requirement("CLI-FENCE-002")
 def test_a_write_that_stood_still_cannot_overwrite(workshop: Workshop, first: int) -> None:
-    """An apply that is stopped between the look at its lock and its write, or whose gateway is, is forced and
-    overtaken; its write then arrives late and is refused, which it says, and the newer state stays."""
+    """An apply that stands still between the look at its lock and its write, and is overtaken, is refused.
+
+    Its state is on the way when it, or its gateway, is stopped; it arrives after the newer one.
+    """
     alice, bob = workshop.client("alice"), workshop.client("bob")
     alice.succeed("apply", *APPLY, "-var=v=1")
     inner: Any = workshop.scope.scope
