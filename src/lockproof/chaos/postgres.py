@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import threading
 from abc import abstractmethod
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import psycopg
@@ -52,9 +52,11 @@ class OfPostgres(Nemesis):
         return ""
 
     def strike(self, arena: Arena, rng: random.Random) -> None:
+        own(arena).make_way()  # a server can be hurt in some ways only one after the other
         self.hurt(own(arena))
 
     def lift(self, arena: Arena) -> None:
+        own(arena).make_way()
         self.mend(own(arena))
 
     @abstractmethod
@@ -62,7 +64,7 @@ class OfPostgres(Nemesis):
         """Does what the fault is."""
 
     def mend(self, postgres: OwnPostgres) -> None:
-        """Undoes it."""
+        """Undoes it, on a server that runs and lets us in."""
 
     def struck(self) -> int:
         return self.hits
@@ -78,16 +80,13 @@ class Terminate(OfPostgres):
 
 
 class Down(OfPostgres):
-    """The server ends as `how` says, with every session; healing is to start it again. Hits sessions."""
+    """The server ends as `how` says, with every session, until it is healed. Hits sessions."""
 
     how: ClassVar[How]
 
     def hurt(self, postgres: OwnPostgres) -> None:
         self.hits = postgres.cluster.primary.sessions()
         postgres.cluster.primary.stop(self.how)
-
-    def mend(self, postgres: OwnPostgres) -> None:
-        postgres.cluster.primary.start()
 
 
 class RestartFast(Down):
@@ -236,22 +235,21 @@ class NoConnections(Refusing):
     sqlstate = NO_MORE_CONNECTIONS
 
     def hurt(self, postgres: OwnPostgres) -> None:
-        self.others = ExitStack()
         server = postgres.cluster.primary.server
         postgres.cluster.primary.end_sessions()
-        first = self.others.enter_context(server.connect())
+        first = server.connect()
+        postgres.others.callback(first.close)
         ((most,),) = first.execute("SELECT current_setting('max_connections')::int").fetchall()
         for _ in range(most):
             try:
                 other = psycopg.connect(**server.keywords(), application_name=OTHERS)
-                self.others.enter_context(other)
+                postgres.others.callback(other.close)
             except psycopg.OperationalError:
                 break
         self.begin = self.node.logged()  # the last of our own was refused, too
 
     def mend(self, postgres: OwnPostgres) -> None:
-        self.others.close()
-        until(lambda: self.node.sessions(OTHERS) == 0, "the connections are not given back")
+        until(lambda: postgres.cluster.primary.sessions(OTHERS) == 0, "the connections are not given back")
 
 
 class StatementTimeout(Refusing):
@@ -264,11 +262,14 @@ class StatementTimeout(Refusing):
         self.stop = threading.Event()
         self.locks = ExitStack()
         server = postgres.cluster.primary.server
-        admin = self.locks.enter_context(server.connect())
+        admin = server.connect()
+        self.locks.callback(admin.close)
         for (database,) in admin.execute("SELECT datname FROM pg_database WHERE datallowconn").fetchall():
-            holder = self.locks.enter_context(psycopg.connect(server.dsn_of(database)))
+            holder = psycopg.connect(server.dsn_of(database), options="-c lock_timeout=5s")
+            self.locks.callback(holder.close)
             for schema, table in holder.execute(USER_TABLES).fetchall():
-                holder.execute(sql.SQL("LOCK TABLE {}").format(sql.Identifier(schema, table)))
+                with suppress(psycopg.Error), holder.transaction():  # others may sit on it, too
+                    holder.execute(sql.SQL("LOCK TABLE {}").format(sql.Identifier(schema, table)))
         self.canceller = threading.Thread(target=self._cancel, args=(admin,), name="statement timeout")
         self.canceller.start()
 
@@ -278,11 +279,12 @@ class StatementTimeout(Refusing):
         self.locks.close()
 
     def _cancel(self, admin: psycopg.Connection[Any]) -> None:
-        while not self.stop.wait(0.01):
-            admin.execute(
-                "SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
-                " WHERE wait_event_type = 'Lock' AND backend_type = 'client backend'"
-            )
+        with suppress(psycopg.Error):  # the server ended meanwhile, and nobody waits any more
+            while not self.stop.wait(0.01):
+                admin.execute(
+                    "SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
+                    " WHERE wait_event_type = 'Lock' AND backend_type = 'client backend'"
+                )
 
 
 def own(arena: Arena) -> OwnPostgres:

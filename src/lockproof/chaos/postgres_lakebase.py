@@ -38,10 +38,15 @@ class OfLakebase(Nemesis):
 
     def strike(self, arena: Arena, rng: random.Random) -> None:
         control = control_of(arena)
-        before = sessions(control)
+        before = control.call("lakebase_address")
         self.hurt(control)
-        until(lambda: sessions(control) == 0, "the sessions do not end")
-        self.hits = before
+
+        def only_new_ones() -> bool:
+            now = control.call("lakebase_address")
+            return bool(now["sessions"] <= now["logins"] - before["logins"])
+
+        until(only_new_ones, "the sessions do not end")
+        self.hits = before["sessions"]
 
     def hurt(self, control: FakeControl) -> None:
         """Does what ends the sessions."""
@@ -94,11 +99,6 @@ def control_of(arena: Arena) -> FakeControl:
     assert isinstance(scope, HasTestBed)
     control: FakeControl = scope.test_bed().control
     return control
-
-
-def sessions(control: FakeControl) -> int:
-    """How many connections the fake Lakebase has."""
-    return int(control.call("lakebase_address")["sessions"])
 
 
 LAKEBASE_NEMESES: tuple[type[Nemesis], ...] = (Suspend, TokenExpired, IdleDay)

@@ -10,7 +10,7 @@ import random
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -44,11 +44,20 @@ class OwnPostgres:
     link: Link
     backend: OnOwnPostgres
     replica: Node | None = None
+    others: ExitStack = field(default_factory=ExitStack)
+    """What uses connections up, until it is closed."""
 
     def fail_over(self, standby: Node, how: How = "kill") -> None:
         """The primary ends for good and `standby` takes its place; the link leads there from now on."""
         self.cluster.fail_over(standby, how)
         self.link.redirect(address_of(standby.server))
+
+    def make_way(self) -> Node:
+        """The primary, ready to be steered: it runs, and lets us in."""
+        self.others.close()
+        if self.cluster.primary.stopped:
+            self.cluster.primary.start()
+        return self.cluster.primary
 
     def require_healthy(self) -> None:
         """Raises `Unknown` unless the primary takes writes."""

@@ -57,15 +57,18 @@ class Node:
         self.name = name
         self.server = server
         self.log = log
+        self.stopped = False
         self._running = running
 
     def stop(self, how: How = "fast") -> None:
         """Ends the server; returns when its postmaster is gone. Raises `ProvisionError`."""
+        self.stopped = True
         self._tell("stop", signal=SIGNALS[how])
 
     def start(self) -> None:
         """Starts it again on the same data and the same port; returns when it takes connections."""
         self._tell("start")
+        self.stopped = False
 
     def restart(self, how: How = "fast") -> None:
         self.stop(how)

@@ -58,7 +58,6 @@ def configuration(server: PostgresServer, port: int, users: Path) -> str:
         "auth_type": "scram-sha-256",
         "auth_file": users,
         "auth_user": server.user,
-        "auth_dbname": server.database,
         "auth_query": "SELECT usename, passwd FROM pg_shadow WHERE usename = $1",
     }
     lines = [f"{name} = {value}" for name, value in settings.items()]
