@@ -74,8 +74,7 @@ def soak(
 @faults("net")
 @requirement("FAULT-NET-012", "FAULT-NET-011")
 def test_a_long_mixed_load_under_random_faults_loses_nothing(soak: Soak) -> None:
-    """For as long as is asked for, five clients lose no lock and no write to network, processes, warehouse
-    and clocks that fail."""
+    """For as long as is asked for, five clients lose nothing to a network, processes and clocks that fail."""
     soak.run()
 
 
@@ -86,8 +85,7 @@ def test_a_long_mixed_load_under_random_faults_loses_nothing(soak: Soak) -> None
 def test_a_long_mixed_load_loses_nothing_while_its_postgres_is_hurt(
     soak: Soak, on_postgres: OwnPostgres, rng: random.Random
 ) -> None:
-    """As long, also with sessions that end, and crashes and fail-overs of the Postgres that keeps the
-    locks."""
+    """For as long as is asked for, five clients lose nothing to a network and a Postgres that fail."""
     soak.open_window = lambda history: postgres_arena(on_postgres, history, rng)
     soak.plan = drawn_with_postgres
     soak.run()
