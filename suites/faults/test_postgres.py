@@ -59,8 +59,7 @@ def test_locks_and_states_survive_a_fail_over_to_a_synchronous_standby(own_arena
 def test_what_is_told_of_a_statement_whose_connection_died_is_true(
     own_arena: PostgresArena, call: str, fault: LinkFault
 ) -> None:
-    """Any statement of a call loses its connection, before or after it took effect: the outcome told is true,
-    or unknown."""
+    """Whatever statement of a call loses its connection, the outcome told is true, or unknown."""
     victim = own_arena.client("victim")
     victim.unlock("default", victim.lock("default", LockInfo.new("victim")))
     for turn in every_exchange({"postgres": own_arena.postgres.link}, lambda _: fault, own_arena.history):
@@ -80,8 +79,7 @@ def test_what_is_told_of_a_statement_whose_connection_died_is_true(
 @faults("postgres", destructive=True)
 @requirement("FAULT-PG-005", "FAULT-PG-006")
 def test_a_server_that_refuses_grants_nothing_and_ends_no_lock(own_arena: PostgresArena, name: str) -> None:
-    """While the server refuses, a request for a free lock is an error and no refusal by a holder; a holder
-    stays one; healed, all goes on."""
+    """While the server refuses, asking for a free lock is an error, and no lock is lost; then all goes on."""
     alice, bob = own_arena.client("alice"), own_arena.client("bob")
     workspace = "other" if "workspaces" in own_arena.backend.capabilities else "default"
     held = alice.lock("default", LockInfo.new("alice")) if workspace != "default" else ""

@@ -31,8 +31,7 @@ STEP, STEPS = 20 * HOUR, 4
 def test_the_next_call_succeeds_after_lakebase_ended_the_connection(
     own_arena: PostgresArena, name: str
 ) -> None:
-    """Connections end and logins are refused for a while: others are refused the lock, and its holder writes
-    and releases as if nothing had been."""
+    """Others are refused the lock, and its holder writes and releases it, as if nothing had been."""
     alice, bob = own_arena.client("alice"), own_arena.client("bob")
     lock_id = alice.lock("default", LockInfo.new("alice"))
     nemesis = nemeses()[name]()

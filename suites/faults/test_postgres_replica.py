@@ -18,8 +18,7 @@ pytest_plugins = ("lockproof.suites.faults.postgres_fixtures",)
 @needs("state", "locking.holder-info")
 @requirement("FAULT-PG-009")
 def test_what_a_lagging_replica_says_decides_nothing(own_arena: PostgresArena) -> None:
-    """The replica stands still while a lock is taken, a state written and the lock released: everybody is
-    told what the primary knows."""
+    """While the replica stands still, everybody is told what the primary knows."""
     alice, bob = own_arena.client("alice"), own_arena.client("bob")
     states = [tofu_bytes(document(serial=serial)) for serial in (1, 2)]
     alice.put("default", states[0])
