@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from types import TracebackType
+from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -17,15 +17,17 @@ from lockproof.plugin.fixtures import Backend
 from lockproof.spec.outcome import Unknown
 from lockproof.suites.clients.stock_clients import Workshop
 
-DENIED = Answer(403, {"Content-Type": "application/json"}, b'{"error_code":"PERMISSION_DENIED","message":"no"}')
+DENIED = Answer(
+    403, {"Content-Type": "application/json"}, b'{"error_code":"PERMISSION_DENIED","message":"no"}'
+)
 FILES = "/api/*/fs/files/*"
 
 
 class RefusingWorkshop(Workshop):
     """A workshop whose clients reach the backend through a proxy, which can refuse what they upload."""
 
-    def __init__(self, backend: Backend, scope: RecordedScope, directory: object) -> None:
-        super().__init__(scope, directory)  # type: ignore[arg-type]
+    def __init__(self, backend: Backend, scope: RecordedScope, directory: Path) -> None:
+        super().__init__(scope, directory)
         self.backend = backend
         self.upload = Which()
         self.link: Link | None = None

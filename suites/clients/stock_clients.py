@@ -122,7 +122,7 @@ class Stock:
         """Configures the `http` backend, whose settings are in the environment."""
         (self.directory / "backend.tf").write_text(HTTP_BACKEND)
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
         """Starts a command in a process group of its own, as a shell does."""
         path = os.pathsep.join([str(Path(self.workshop.binary).parent), "/usr/bin", "/bin"])
         environment = {
@@ -137,7 +137,7 @@ class Stock:
             [*self.workshop.line.prefix, self.workshop.binary, *arguments],
             cwd=self.directory,
             env=environment,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

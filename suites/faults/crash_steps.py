@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg
@@ -12,6 +12,14 @@ from requests.adapters import HTTPAdapter
 from lockproof.chaos.process import Reach
 from lockproof.driver.databricks import DatabricksClient, DatabricksScope
 from tofu_databricks.backend import Backend
+
+READS = ("GET", "HEAD", "SELECT")
+EFFECT = (" answered", ".committed")
+
+
+def effects_of(names: Sequence[str]) -> list[int]:
+    """The steps just after something took effect: from there to the next one nothing has changed."""
+    return [at for at, name in enumerate(names) if name.endswith(EFFECT) and not name.startswith(READS)]
 
 
 class SteppedAdapter(HTTPAdapter):

@@ -21,15 +21,13 @@ from lockproof.spec import faults, needs, requirement, tier
 from lockproof.spec.outcome import Violation
 from lockproof.spec.statefile import document, tofu_bytes
 from lockproof.suites.documents import require_absent, require_stored
-from lockproof.suites.faults.crash_steps import stepped_client
+from lockproof.suites.faults.crash_steps import effects_of, stepped_client
 from lockproof.suites.faults.halted import killed_in, require_whole
 from lockproof.suites.locks.asking import take
 
 Act = Callable[[], object]
 Prepare = Callable[[RecordedProcess, str, list[bytes]], Act]
 """Makes a client ready for the call in which it is going to be killed; notes the states that it writes."""
-READS = ("GET", "HEAD", "SELECT")
-EFFECT = (" answered", ".committed")
 ALL = pytest.param(None, marks=tier("full"), id="every-step")
 
 
@@ -162,7 +160,7 @@ def steps_of(
     act()
     names = model.process.steps
     model.note(f"the steps of the call: {', '.join(names)}")
-    effects = [at for at, name in enumerate(names) if name.endswith(EFFECT) and not name.startswith(READS)]
+    effects = effects_of(names)
     assert effects, f"a call that changes something has steps after which it did: {names}"
     if count is None:
         return range(len(names))
