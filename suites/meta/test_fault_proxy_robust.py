@@ -59,6 +59,18 @@ def test_slow_reader_slows_the_writer_down(proxy: FaultProxy, towards: str) -> N
         assert received == sent
 
 
+def test_small_messages_are_sent_at_once(proxy: FaultProxy) -> None:
+    """Neither end waits for more to send (TCP_NODELAY): that would add 40 ms to every exchange."""
+    with relayed(proxy) as (link, client, server):
+        client.sendall(b"x")
+        server.recv(1)
+        wires = [wire for connection in link.open for wire in (connection.client, connection.server)]
+        sockets = [wire.transport.get_extra_info("socket") for wire in wires]
+        options = [sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for sock in sockets]
+        assert len(options) == 2
+        assert all(options)
+
+
 def test_each_side_can_end_alone(proxy: FaultProxy) -> None:
     """A half-close passes on, and the other direction goes on."""
     with relayed(proxy) as (_, client, server):

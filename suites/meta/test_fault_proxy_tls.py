@@ -82,6 +82,28 @@ def test_faults_strike_within_tls(served: tuple[StateServer, Address], proxy: Fa
     ]
 
 
+def test_end_of_a_connection_that_is_closing_is_no_error(
+    served: tuple[StateServer, Address], proxy: FaultProxy
+) -> None:
+    """TLS: told to close twice, a connection still hears that the other side has ended."""
+    link = proxy.stand_before(served[1])
+    context = ssl.create_default_context(cafile=link.address.ca_file)
+    with (
+        socket.create_connection(("127.0.0.1", link.address.port), WAIT_SECONDS) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as client,
+    ):
+        client.sendall(b"GET /closing HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.recv(1)
+
+        def close_twice() -> list[bool]:
+            wires = [wire for connection in link.open for wire in (connection.client, connection.server)]
+            for wire in (*wires, *wires):
+                wire.close()
+            return [wire.eof_received() for wire in wires]
+
+        assert proxy.call(close_twice) == [False, False]
+
+
 def test_client_that_does_not_trust_the_proxy_sends_nothing(
     served: tuple[StateServer, Address], proxy: FaultProxy, authority: Authority
 ) -> None:
@@ -184,7 +206,8 @@ def test_postgres_link_has_tls_where_the_server_has(lakebase: LakebaseBed, proxy
     """A client verifies the proxy in full, a real login passes, and statements are struck."""
     upstream = Address("127.0.0.1", lakebase.model.port, tls=True, protocol="postgres")
     link = proxy.stand_before(upstream)
-    place: dict[str, Any] = {"host": "127.0.0.1", "port": link.address.port, "sslrootcert": link.address.ca_file}
+    here = {"host": "127.0.0.1", "port": link.address.port}
+    place: dict[str, Any] = {**here, "sslrootcert": link.address.ca_file}
     with lakebase.connect(**place, sslmode="verify-full") as client:
         assert client.pgconn.ssl_in_use
         assert client.execute("SELECT 1").fetchone() == (1,)

@@ -56,7 +56,8 @@ class Link:
         self._door = Door(self._loop, self._take, proxy.defects.append)
         self._partitions: tuple[Armed, ...] = ()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._open: set[Connection] = set()
+        self.open: set[Connection] = set()
+        """The connections that there are now."""
         self.address = Address(
             "127.0.0.1",
             self._door.port,
@@ -97,7 +98,7 @@ class Link:
         """Ends the connections that carry no exchange, as an idle timeout does, and says how many."""
 
         def close() -> int:
-            idle = [connection for connection in self._open if connection.idle and not connection.client.lost]
+            idle = [connection for connection in self.open if connection.idle and not connection.client.lost]
             for connection in idle:
                 connection.client.close()
                 connection.server.close()
@@ -176,14 +177,14 @@ class Link:
         except OSError:
             return  # the client does not trust us, or left
         connection = RELAYS[self.protocol](self, wire)
-        self._open.add(connection)
+        self.open.add(connection)
         try:
             await connection.run()
         finally:
-            self._open.discard(connection)
+            self.open.discard(connection)
 
     def _end_connections(self) -> None:
-        for connection in self._open:
+        for connection in self.open:
             connection.abort()
 
     def _lift(self, partition: Armed) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import asyncio.trsock
 import socket
 import ssl
 import struct
+from collections import deque
 from typing import cast
 
 HIGH_WATER = 1 << 18
@@ -24,7 +26,10 @@ class Wire(asyncio.Protocol):
         self.broken = False
         """It ended by an error, such as a reset."""
         self._transport: asyncio.Transport | None = None
-        self._buffer = bytearray()
+        self._socket: asyncio.trsock.TransportSocket
+        self._encrypted = False
+        self._chunks: deque[bytes] = deque()
+        self._size = 0
         self._paused = False
         self._reader: asyncio.Future[None] | None = None
         self._writable = asyncio.Event()
@@ -36,10 +41,15 @@ class Wire(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
+        # asyncio does so itself, but not for a socket that was accepted by one without a protocol number
+        self._socket = transport.get_extra_info("socket")
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._encrypted = transport.get_extra_info("sslcontext") is not None
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        if len(self._buffer) > HIGH_WATER and not self._paused:
+        self._chunks.append(data)
+        self._size += len(data)
+        if self._size > HIGH_WATER and not self._paused:
             self._paused = True
             self.transport.pause_reading()
         _wake(self._reader)
@@ -47,7 +57,7 @@ class Wire(asyncio.Protocol):
     def eof_received(self) -> bool:
         self.eof = True
         _wake(self._reader)
-        return self.transport.get_extra_info("sslcontext") is None  # stay open to send; TLS cannot
+        return not self._encrypted  # stay open to send; TLS cannot
 
     def connection_lost(self, failure: Exception | None) -> None:
         self.eof = self.lost = True
@@ -72,15 +82,15 @@ class Wire(asyncio.Protocol):
         return self._transport
 
     async def read(self) -> bytes:
-        """What has arrived, at least a byte; empty at the end."""
-        while not self._buffer:
+        """Some of what has arrived, at least a byte; empty at the end."""
+        while not self._chunks:
             if self.eof:
                 return b""
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
-        data = bytes(self._buffer)
-        self._buffer.clear()
-        if self._paused:
+        data = self._chunks.popleft()
+        self._size -= len(data)
+        if self._paused and not self._chunks:
             self._paused = False
             self.transport.resume_reading()
         return data
@@ -118,7 +128,8 @@ class Wire(asyncio.Protocol):
 
     def close(self) -> None:
         """Ends both ways, after what was written."""
-        if self._transport is not None:
+        # a TLS transport that is closed twice has nothing left to ask
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.close()
 
     def abort(self) -> None:
@@ -129,8 +140,7 @@ class Wire(asyncio.Protocol):
     def reset(self) -> None:
         """Ends at once with a RST, whatever is still in the buffers of this machine."""
         if not self.lost:
-            sock = self.transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST_ON_CLOSE)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST_ON_CLOSE)
             self.transport.abort()
 
     async def gone(self) -> None:
