@@ -39,8 +39,7 @@ def take_over(client: RecordedClient, lock_id: str) -> str:
 def test_write_that_stands_still_in_the_lock_store_is_made_before_or_refused(
     scope: RecordedScope, step: int
 ) -> None:
-    """A write stands still at one of its statements while its lock is forced and another writes: no reader
-    sees it after the other's, whatever it is told."""
+    """A write that stands still at a statement, and is overtaken, is never seen after the other's."""
     bed = bed_of(scope)
     alice, bob, reader = (special_client(scope, name) for name in ("alice", "bob", "reader"))
     lock_id = alice.lock("default", LockInfo.new("alice"))
@@ -75,8 +74,7 @@ def outcome(client: RecordedClient, data: bytes, lock_id: str) -> str:
 @needs("test-bed", "databricks")
 @requirement("DBX-FENCE-003")
 def test_file_at_the_key_is_the_last_state_after_a_quiet_write(scope: RecordedScope) -> None:
-    """Whoever reads the volume without this backend finds the state of the last write, and none once it is
-    deleted."""
+    """Whoever reads the volume without this backend finds the last state, and none once it is deleted."""
     bed = bed_of(scope)
     alice = special_client(scope, "alice")
     for workspace, path in (
@@ -93,8 +91,7 @@ def test_file_at_the_key_is_the_last_state_after_a_quiet_write(scope: RecordedSc
 @needs("test-bed", "databricks")
 @requirement("DBX-FENCE-003")
 def test_file_at_the_key_is_the_last_state_after_writers_that_overlap(scope: RecordedScope) -> None:
-    """A writer stands still before it puts its state at the key, and another writes meanwhile: in the end the
-    other's state lies there."""
+    """A writer that is overtaken before it puts its state at the key leaves the other's state there."""
     bed = bed_of(scope)
     alice, bob = special_client(scope, "alice"), special_client(scope, "bob")
     lock_id = alice.lock("default", LockInfo.new("alice"))

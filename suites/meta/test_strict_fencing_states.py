@@ -218,6 +218,31 @@ def test_a_late_move_under_a_lost_lock_changes_nothing(lakebase: StrictBed) -> N
     assert (lakebase.client().get(), len(lakebase.objects())) == (FIRST, 1)
 
 
+@pytest.mark.parametrize("locked", [True, False], ids=["locked", "without"])
+def test_a_refusal_after_a_move_that_went_unanswered(lakebase: StrictBed, locked: bool) -> None:
+    """A statement that may yet arrive finds the lock gone: the refusal is definite. Without a lock nothing
+    would stop it: what became of the write is open."""
+    lock_id = started(lakebase)
+    bob = lakebase.client()
+    if not locked:
+        bob.unlock(lock_id)
+    sent = lakebase.lakebase.proxy.faults.add(what="drop_request", match="^UPDATE .*_heads", times=None)
+    overtaken: list[str] = []
+
+    def overtake(step: str) -> None:
+        if step == "lock.head" and sent.hits and not overtaken:
+            overtaken.append(step)
+            if locked:
+                bob.unlock(lock_id)
+            bob.lock(info("bob"))
+
+    with pytest.raises((LockMismatch, StateLocked)) as refused:
+        lakebase.client(overtake).put(STALE, lock_id=lock_id if locked else None)
+    assert overtaken
+    assert refused.value.definite == locked
+    assert lakebase.client().get() == FIRST
+
+
 def test_without_a_lock_one_writes_while_nobody_holds_it(bed: StrictBed) -> None:
     """Then writes of several at once all succeed; while somebody holds the lock they are refused."""
     clients = [bed.client() for _ in range(3)]
@@ -339,6 +364,7 @@ def test_a_volume_made_anew_has_no_state(bed: StrictBed) -> None:
     lock_id = fresh.lock(info("bob"))
     assert (fresh.get(), bed.backend().workspaces()) == (None, ["default"])
     fresh.put(NEWER, lock_id=lock_id)
+    bed.volume().write(f"{ROOT}/{KEY}", STALE)  # a copy is not the state
     assert (running.get(), bed.client().get(), bed.backend().workspaces()) == (NEWER, NEWER, ["default"])
 
 
