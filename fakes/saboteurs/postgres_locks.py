@@ -12,8 +12,10 @@ from lockproof.driver import DriverError, Locked, LockInfo, Snapshot
 from lockproof.fakes.saboteurs.broken import Register
 from lockproof.fakes.saboteurs.postgres_rows import RowsClient, RowsDriver
 
-register = Register(__name__, "faults", only=("FAULT-PG-*",))
-SABOTEURS = register.saboteurs
+sessions = Register(__name__, "faults", only=("FAULT-PG-001", "FAULT-PG-005", "FAULT-PG-007"))
+crashes = Register(__name__, "faults", only=("FAULT-PG-002", "FAULT-PG-004"))
+doubts = Register(__name__, "faults", only=("FAULT-PG-003",))
+replicas = Register(__name__, "faults", only=("FAULT-PG-009",))
 
 UNLOGGED: LiteralString = (
     "CREATE SCHEMA {schema};"
@@ -46,7 +48,7 @@ class SessionClient(RowsClient):
         self.rows(f"SELECT pg_advisory_unlock({self.key})", schema=self.schema, workspace=workspace)
 
 
-@register.breaks(
+@sessions.breaks(
     *("FAULT-PG-001", "FAULT-PG-002", "FAULT-PG-003", "FAULT-PG-004"),
     *("FAULT-PG-005", "FAULT-PG-006", "FAULT-PG-007", "FAULT-PG-008"),
 )
@@ -56,7 +58,7 @@ class HoldsBySession(RowsDriver):
     client_type = SessionClient
 
 
-@register.breaks("FAULT-PG-002", "FAULT-PG-004")
+@crashes.breaks("FAULT-PG-002", "FAULT-PG-004")
 class KeepsLocksUnlogged(RowsDriver):
     """The lock table is unlogged: a crash of the server empties it, and no standby has it."""
 
@@ -75,7 +77,7 @@ class SettledClient(RowsClient):
         return sql.SQL(statement).format(state=sql.Identifier("state"), lock=sql.Identifier("lock"))
 
 
-@register.breaks("FAULT-PG-007")
+@sessions.breaks("FAULT-PG-007")
 class RestsOnSessionSettings(RowsDriver):
     """The session's search path, set when it was opened, says which lock is meant."""
 
@@ -94,9 +96,7 @@ class GrantedClient(RowsClient):
             return info.ID
 
 
-@register.breaks(
-    "FAULT-PG-003", "FAULT-PG-001", "FAULT-PG-002", "FAULT-PG-004", "FAULT-PG-005", "FAULT-PG-006"
-)
+@doubts.breaks("FAULT-PG-003", "FAULT-PG-001", "FAULT-PG-002", "FAULT-PG-004", "FAULT-PG-005", "FAULT-PG-006")
 class TakesItsLockForGranted(RowsDriver):
     """A client whose connection broke while it asked for the lock takes the lock for granted."""
 
@@ -121,7 +121,7 @@ class ReplicaClient(RowsClient):
         return super().lock(workspace, info)
 
 
-@register.breaks("FAULT-PG-009", *(f"FAULT-PG-00{number}" for number in range(1, 8)))
+@replicas.breaks("FAULT-PG-009", *(f"FAULT-PG-00{number}" for number in range(1, 8)))
 class BelievesTheReplica(RowsDriver):
     """Whether the lock is free, and what the state is, is asked of the replica; a row left over is stale."""
 
@@ -136,7 +136,7 @@ class LocalClient(RowsClient):
         return connection
 
 
-@register.breaks("FAULT-PG-004")
+@crashes.breaks("FAULT-PG-004")
 class WaitsForNoStandby(RowsDriver):
     """Commits wait for the primary's disk alone, which is faster, and a fail-over loses locks."""
 
@@ -155,7 +155,7 @@ class AllIsLockedClient(RowsClient):
             raise
 
 
-@register.breaks("FAULT-PG-005")
+@sessions.breaks("FAULT-PG-005")
 class CallsEveryErrorALock(RowsDriver):
     """Any error of the database while the lock is asked for is reported as a lock that is held."""
 
@@ -175,8 +175,11 @@ class DiscouragedClient(RowsClient):
             raise
 
 
-@register.breaks("FAULT-PG-006", "FAULT-PG-005")
+@sessions.breaks("FAULT-PG-006", "FAULT-PG-005")
 class NeverComesBack(RowsDriver):
     """A circuit breaker: once a connection was refused, nobody asks the database again."""
 
     client_type = DiscouragedClient
+
+
+SABOTEURS = [entry for kind in (sessions, crashes, doubts, replicas) for entry in kind.saboteurs]

@@ -37,7 +37,7 @@ CLIENTS = ("alice", "bob", "carol", "dave")
 )
 @faults("postgres", destructive=True)
 @needs("state", "locking.holder-info", "locking.force-unlock")
-@requirement("FAULT-PG-001", "FAULT-PG-002", "FAULT-PG-003", "FAULT-PG-004", "FAULT-PG-006")
+@requirement("FAULT-PG-003", "FAULT-PG-006")
 def test_nothing_is_lost_while_the_server_is_hurt(
     own_arena: PostgresArena, backend: Backend, names: Sequence[str], operations: int
 ) -> None:
