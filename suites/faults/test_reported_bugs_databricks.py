@@ -9,6 +9,7 @@ import pytest
 from lockproof.driver import DriverError, Locked
 from lockproof.driver.databricks import KEY
 from lockproof.driver.recorder import RecordedClient, RecordedScope
+from lockproof.plugin.fixtures import Backend
 from lockproof.spec import needs, requirement
 from lockproof.spec.bugs import reported
 from lockproof.spec.outcome import Violation
@@ -71,14 +72,20 @@ def require_explained(client: RecordedClient, old: bytes) -> None:
 @reported("azurerm#22518")
 @needs("test-bed", "databricks")
 @requirement("STATE-READ-001")
-def test_reading_takes_no_right_to_write(scope: RecordedScope, alice: RecordedClient) -> None:
+def test_reading_takes_no_right_to_write(
+    backend: Backend, scope: RecordedScope, alice: RecordedClient
+) -> None:
     """Who may only read finds no state, then reads one, and lists: nothing is written for that."""
     bed = bed_of(scope)
     reader = special_client(scope, "reader", token=bed.principal("reader", "READ_VOLUME"))
-    mark = bed.control.mark()
+    (data,), mark = successive(1), bed.control.mark()
     require_absent(reader)
     assert list(reader.workspaces()) == ["default"]
     assert [entry.method for entry in bed.requests(mark) if entry.method not in {"GET", "HEAD"}] == []
-    (data,) = successive(1)
     alice.put("default", data)
-    require_stored(reader, data)
+    if "locking.fencing-strict" not in backend.capabilities:
+        require_stored(reader, data)
+        return
+    with pytest.raises(DriverError) as denied:  # which state is the newest stands in the lock store
+        reader.get("default")
+    assert (denied.value.kind, denied.value.definite) == ("unauthorized", True)
