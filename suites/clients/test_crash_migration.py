@@ -34,8 +34,10 @@ def test_a_migration_whose_gateway_is_killed_is_done_by_the_next_try(
     rng: random.Random,
     count: int | None,
 ) -> None:
-    """Killed just after any effect of `init -migrate-state`, the gateway leaves no lock or one that is named,
-    and the same command, repeated, brings the state over."""
+    """A migration whose gateway is killed just after any of its effects is completed by the same command.
+
+    At most a lock has to be released first, which the refusal names.
+    """
     local, steps = local_state(backend, history_beside(), tmp_path, count, rng)
     for step in steps:
         name = f"lp-{uuid.uuid4().hex[:12]}"

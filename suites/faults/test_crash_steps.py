@@ -76,8 +76,10 @@ def test_whoever_is_killed_in_a_call_leaves_what_the_next_client_can_use(
     prepare: Prepare,
     count: int | None,
 ) -> None:
-    """Killed at any step of a write, a lock or a release, a client leaves a whole state and no lock, or one
-    that is named with the way to free it."""
+    """Killed at any step of a write, a lock or a release, a client leaves what the next one can use.
+
+    That is a whole state, and no lock or one that is named with the way to free it.
+    """
     for step in steps_of(prepare, started(backend, scope, "model"), count, rng):
         victim = started(backend, scope, f"victim-{step}")
         workspace, written = f"step-{step}", list[bytes]()
@@ -121,8 +123,10 @@ def test_whoever_is_killed_in_the_first_call_of_all_is_followed_by_one_that_work
     prepare: Prepare,
     count: int | None,
 ) -> None:
-    """Killed at any step of the very first lock or write (which makes directory, record and lock table), a
-    client leaves nothing that keeps the next one from making the rest."""
+    """Killed at any step of the very first lock or write, a client leaves nothing that stops the next one.
+
+    These make the directory, the record and the lock table; the next one makes the rest.
+    """
     with fresh_place(backend, history_beside()) as place:
         steps = steps_of(prepare, started(backend, place, "model"), count, rng)
     for step in steps:
