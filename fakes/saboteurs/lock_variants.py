@@ -13,7 +13,7 @@ from lockproof.driver.errors import DriverError, Locked, LockMismatch, NotLocked
 from lockproof.driver.memory import MemoryStore
 from lockproof.fakes.saboteurs.broken import BrokenClient, BrokenDriver, Register, pause
 
-register = Register(__name__, "locks")
+register = Register(__name__, "locks", "faults")
 VARIANTS = register.variants
 
 
