@@ -190,3 +190,30 @@ def test_no_nemesis_strikes_a_server_that_is_not_the_suites_own(nemesis: type[Ne
     arena = Arena(under_test(ROWS), scope, history, random.Random(1))
     assert "suite's own" in nemesis().missing(arena)
     assert nemesis.destructive
+
+
+def test_the_users_server_is_not_touched(cluster: PostgresCluster) -> None:
+    """A backend that was given a server by its user is put on ours all the same; its secret is learnt."""
+    given = ROWS.with_options({"postgres_dsn": "postgresql://user:secret@127.0.0.1:1/theirs"})
+    learnt = Redactor()
+    with own_postgres(under_test(given), given, cluster, learnt.learn) as postgres:
+        with postgres_arena(postgres, HistoryWriter({"test": "own"}), random.Random(1)) as arena:
+            arena.recover()
+        assert f":{postgres.link.address.port}/" in postgres.backend.spec.options["postgres_dsn"]
+    assert cluster.primary.server.password not in learnt.text(postgres.backend.spec.options["postgres_dsn"])
+
+
+def test_faults_of_one_server_can_be_healed_in_any_order(cluster: PostgresCluster) -> None:
+    """Some exclude each other, and the later ends the earlier: in the end the server is well."""
+    names = ("no-connections", "kill", "read-only", "statement-timeout", "restart-fast", "failover-sync")
+    with (
+        own_postgres(under_test(ROWS), ROWS, cluster, Redactor().learn) as postgres,
+        postgres_arena(postgres, HistoryWriter({"test": "order"}), random.Random(1)) as arena,
+    ):
+        found = [nemeses()[f"postgres.{name}"]() for name in names]
+        for nemesis in found:
+            nemesis.inject(arena, arena.rng)
+        for nemesis in found:
+            nemesis.heal(arena)
+        postgres.require_healthy()
+        arena.recover()

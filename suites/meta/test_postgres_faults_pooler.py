@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -26,9 +27,10 @@ def pooled(postgres_server: PostgresServer) -> Iterator[PostgresServer]:
         yield replace(postgres_server, port=emulated.port)
 
 
-def session_of(connection: psycopg.Connection[object]) -> object:
+def session_of(connection: psycopg.Connection[Any]) -> int:
     """The server's session that runs a statement just now."""
-    return connection.execute(PID, prepare=False).fetchall()
+    ((pid,),) = connection.execute(PID, prepare=False).fetchall()
+    return int(pid)
 
 
 def test_two_transactions_in_a_row_are_in_different_sessions(pooled: PostgresServer) -> None:
@@ -36,7 +38,7 @@ def test_two_transactions_in_a_row_are_in_different_sessions(pooled: PostgresSer
     with pooled.connect() as connection:
         found = [session_of(connection) for _ in range(2 * SESSIONS)]
         assert found[:SESSIONS] == found[SESSIONS:]
-        assert len({str(pid) for pid in found}) == SESSIONS
+        assert len(set(found)) == SESSIONS
         with connection.transaction():
             assert session_of(connection) == session_of(connection)
 
@@ -78,10 +80,10 @@ def test_session_that_the_server_ended_is_replaced(
     with pooled.connect() as connection:
         before = [session_of(connection) for _ in range(SESSIONS)]
         with postgres_server.connect() as admin:
-            for ((pid,),) in before:  # type: ignore[misc]
+            for pid in before:
                 admin.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])
         after = [session_of(connection) for _ in range(SESSIONS)]
-    assert not {str(pid) for pid in before} & {str(pid) for pid in after}
+    assert not set(before) & set(after)
 
 
 def test_client_that_leaves_in_a_transaction_keeps_nothing(pooled: PostgresServer) -> None:
@@ -132,7 +134,7 @@ def test_pgbouncer_that_does_not_start_is_one_error(
     postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An installed PgBouncer is used and not replaced; when it ends at once, that is said."""
-    monkeypatch.setattr(pooler.shutil, "which", lambda name: "/bin/false")
+    monkeypatch.setattr(shutil, "which", lambda name: "/bin/false")
     with pytest.raises(ProvisionError, match="exit code 1"), provide_pooler(postgres_server):
         pytest.fail("there was a pooler")
 
