@@ -173,7 +173,6 @@ THROTTLED: dict[str, dict[str, str]] = {
         "Date": formatdate(1_900_000_000, usegmt=True),
         "Retry-After": formatdate(1_900_000_011, usegmt=True),
     },
-    "now": {"Retry-After": "0"},
     "unsaid": {"X-No": "1"},
 }
 
