@@ -14,6 +14,7 @@ import pytest
 from lockproof.driver.recorder import RecordedScope
 from lockproof.plugin.fixtures import Backend
 from lockproof.spec import requirement
+from lockproof.spec.bugs import reported
 from lockproof.spec.outcome import Unknown
 from lockproof.suites.clients.refused_uploads import RefusingWorkshop
 from lockproof.suites.clients.stock_clients import APPLY, HeldApply, Stock, family
@@ -45,6 +46,7 @@ def name_of(pid: int) -> str:
     return Path(os.readlink(f"/proc/{pid}/exe")).name
 
 
+@reported("terraform#14298", "terraform#13780")
 @requirement("CLI-DISK-001")
 def test_a_state_that_the_backend_refuses_is_kept_and_can_be_pushed(workshop: RefusingWorkshop) -> None:
     """An apply whose upload is refused keeps its state in a file, frees the lock, and a push restores it."""
@@ -66,6 +68,7 @@ def test_a_state_that_the_backend_refuses_is_kept_and_can_be_pushed(workshop: Re
     assert restored["resources"] == kept["resources"]
 
 
+@reported("terraform#15688")
 @pytest.mark.parametrize("spoil", [fill_disk, forbid_file], ids=["full-disk", "no-file"])
 @requirement("CLI-DISK-002")
 def test_a_state_that_nothing_takes_is_printed(

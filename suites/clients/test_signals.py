@@ -15,6 +15,7 @@ import pytest
 from lockproof.driver import LockInfo
 from lockproof.driver.recorder import RecordedScope
 from lockproof.spec import requirement, tier
+from lockproof.spec.bugs import reported
 from lockproof.suites.clients.stock_clients import (
     APPLY,
     HeldApply,
@@ -48,6 +49,7 @@ def test_a_terminated_apply_saves_and_releases(workshop: Workshop) -> None:
     bob.succeed("apply", *APPLY, "-var=v=2")
 
 
+@reported("opentofu#3624", "opentofu#3661", "opentofu#3669", "opentofu#4017")
 @requirement("CLI-INT-002")
 def test_a_client_interrupted_at_its_prompt_releases(workshop: Workshop) -> None:
     """Ctrl-C while a client asks for approval, the lock in hand, releases it."""
@@ -63,6 +65,7 @@ def test_a_client_interrupted_at_its_prompt_releases(workshop: Workshop) -> None
     bob.succeed("apply", *APPLY, "-var=v=2")
 
 
+@reported("sighup-leaves-lock")
 @requirement("CLI-CRASH-002")
 def test_an_apply_that_is_hung_up_can_be_recovered(workshop: Workshop) -> None:
     """SIGHUP in mid-apply, as when the terminal is closed, leaves the lock free or names the run."""
@@ -74,6 +77,7 @@ def test_an_apply_that_is_hung_up_can_be_recovered(workshop: Workshop) -> None:
     require_recovery(workshop, bob, taken)
 
 
+@reported("terragrunt#5167", "terragrunt#4839")
 @pytest.mark.parametrize("round_", [1, 2, *(pytest.param(n, marks=tier("full")) for n in range(3, 13))])
 @requirement("CLI-CRASH-002")
 def test_an_apply_killed_while_it_ends_can_be_recovered(

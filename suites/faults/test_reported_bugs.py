@@ -64,13 +64,13 @@ def test_a_release_beside_a_write_is_not_refused(scope: RecordedScope, history: 
     uploading.put("default", stored)
     for load in range(TRIES):
         for _ in range(4 * 2**load):
-            stored = release_beside_a_write(uploading, releasing, reader, stored, next(states))
+            stored = require_release_beside_a_write(uploading, releasing, reader, stored, next(states))
         if met(history.history()) >= 2:
             return
     raise Unknown("the releases hardly met a write: nothing was proved")
 
 
-def release_beside_a_write(
+def require_release_beside_a_write(
     uploading: RecordedClient, releasing: RecordedClient, reader: RecordedClient, old: bytes, new: bytes
 ) -> bytes:
     """One write and one release under the same lock at the same moment; the state that is left."""
