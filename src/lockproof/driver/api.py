@@ -178,7 +178,8 @@ class Driver(Protocol):
         """The behaviours that the backend claims. Declared but not working is a failure."""
 
     def links(self) -> Mapping[str, Address]:
-        """Network links that a fault proxy may stand in front of; empty when none."""
+        """Network links that a fault proxy may stand in front of; empty when none. A driver that has links
+        lets `open_scope` attach to an open scope by its name, with other addresses for them."""
 
     def open_scope(
         self, name: str, links: Mapping[str, Address] | None = None, *, attach: bool = False
