@@ -60,16 +60,16 @@ class HttpConnection(Connection):
         super().__init__(link, client)
         self._host = b"Host: " + authority_of(link.upstream).encode("latin-1")
         self._pending: deque[Exchange] = deque()
-        self._sending = False
+        self._asked: Exchange | None = None
         self._answered = asyncio.Event()
         self._answered.set()
 
     @property
     def idle(self) -> bool:
-        return not self._sending and not self._pending
+        return self._asked is None and not self._pending
 
     def settle(self) -> None:
-        for exchange in self._pending:
+        for exchange in (*self._pending, *filter(None, [self._asked])):
             exchange.settle()
 
     # --- requests ---
@@ -80,7 +80,6 @@ class HttpConnection(Connection):
             while await self._next_request(messages):
                 pass
         except Unreadable as foreign:
-            self._sending = True
             await self.to_server(foreign.data)
             await self.each(self.client, self.to_server)
         except EndedEarly:
@@ -92,14 +91,13 @@ class HttpConnection(Connection):
         message = await messages.request()
         if message is None:
             return False
-        self._sending = True
         self.link.exchanges += 1
-        await self._request(message)
-        self._sending = False
+        self._asked = Exchange(message.method, message.path)
+        await self._request(message, self._asked)
+        self._asked = None
         return True
 
-    async def _request(self, message: Message) -> None:
-        exchange = Exchange(message.method, message.path)
+    async def _request(self, message: Message, exchange: Exchange) -> None:
         script, shelves = self.link.script, self.link.shelves
         body: bytes | None = None
         texts: Sequence[str] = ()
