@@ -26,12 +26,13 @@ def test_commands_that_only_look_write_nothing(workshop: Workshop) -> None:
     """A plan, a pull and a listing leave an absent state absent, and a stored one as it is; no lock stays."""
     alice, probe = workshop.client("alice"), workshop.probe
     plan = ("plan", "-input=false", "-lock=false", "-destroy")
-    for command in (plan, ("state", "pull")):
+    looking: list[tuple[str, ...]] = [plan, ("state", "pull")]
+    for command in looking:
         alice.succeed(*command)
         require_absent(probe)
     alice.succeed("apply", *APPLY, "-var=v=1")
     before = probe.get("default")
-    for command in (plan, ("state", "list"), ("output",)):
+    for command in [plan, ("state", "list"), ("output",)]:
         alice.succeed(*command)
         assert probe.get("default") == before, command
     assert workshop.holder() is None
