@@ -12,6 +12,7 @@ from lockproof.chaos.network import AnsweredBefore, Cut, IdleConnectionsClosed, 
 from lockproof.chaos.plan import Plan, Step
 from lockproof.driver import DriverError, LockInfo
 from lockproof.fakes.drivers.memory_backend import MemoryStateClient
+from lockproof.fakes.drivers.served import Served
 from lockproof.fakes.saboteurs.broken_gateway import BrokenServer
 from lockproof.history.faults import faults
 from lockproof.spec.outcome import Unknown, Violation
@@ -98,7 +99,7 @@ def test_possible_faults_are_those_wanted_whose_precondition_is_met(
     settings: dict[str, object], families: set[str]
 ) -> None:
     """The options and the links of the backend say what can be injected."""
-    with served(**settings) as arena:
+    with served(Served, **settings) as arena:
         assert {name.partition(".")[0] for name in arena.possible(["net"])} == families
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jsonschema
 import pytest
 
@@ -195,7 +197,7 @@ def test_what_is_counted_is_what_overlapped_a_fault() -> None:
 def test_sums_are_over_tests_and_leave_other_counts_alone() -> None:
     """Only counts of faults are summed; a test that failed is a violation of each of its faults."""
     fault = {"fault": "net.delay", "injected": 1, "hits": 2, "operations": 3, "unknown": 1}
-    results = [
+    results: list[dict[str, Any]] = [
         {"status": "pass", "counts": [fault, {**fault, "fault": "kill.kill"}]},
         {"status": "fail", "counts": [fault]},
         {"status": "unknown", "counts": [fault]},
