@@ -193,6 +193,7 @@ def test_a_body_without_end_is_refused(gateway: Served, method: str) -> None:
         head("POST", DEFAULT, "Content-Length: " + "9" * 5000) + b"hello",
         head("POST", DEFAULT, "Transfer-Encoding: chunked") + b"ZZ\r\nhello\r\n",
         head("POST", DEFAULT, "Transfer-Encoding: chunked") + b"-5\r\nhello\r\n",
+        head("POST", "/elsewhere", "Transfer-Encoding: chunked") + b"ZZ\r\nhello\r\n",
         head("POST", DEFAULT, "Transfer-Encoding: gzip") + b"hello",
         head("POST", DEFAULT, "Content-Length: 5", "Transfer-Encoding: chunked") + b"0\r\n\r\nX",
     ],
@@ -305,14 +306,15 @@ def test_an_address_in_absolute_form_is_taken(gateway: Served) -> None:
 @pytest.mark.parametrize(
     "bomb",
     [
-        b"GET /state/default HTTP/1.1\r\n" + b"a:b\r\n" * 20_000 + b"\r\n",
+        b"GET /state/default HTTP/1.1\r\nHost: localhost\r\n" + b"a:b\r\n" * 5_000 + b"\r\n",
+        b"GET /state/default HTTP/1.1\r\nHost: localhost\r\n" + b"a:b\r\n" * 50_000 + b"\r\n",
         b"GET /state/default HTTP/1.1\r\nX: " + b"x" * (1 << 20) + b"\r\n\r\n",
         b"GET /state/default?" + b"x" * (1 << 20) + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"G" * (1 << 20),
         head("POST", DEFAULT, "Transfer-Encoding: chunked") + b"5;" + b"x" * (1 << 20),
         head("POST", DEFAULT, "Transfer-Encoding: chunked") + b"0\r\n" + b"a: b\r\n" * 20_000,
     ],
-    ids=["count", "size", "query", "method", "chunk extension", "trailers"],
+    ids=["above", "count", "size", "query", "method", "chunk extension", "trailers"],
 )
 def test_a_header_bomb_is_cut_short(gateway: Served, bomb: bytes) -> None:
     """A head, chunk header or trailer beyond 16 KiB ends the connection, the state unread and unchanged."""
