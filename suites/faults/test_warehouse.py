@@ -125,11 +125,12 @@ def test_claim_that_ends_although_it_was_cancelled_is_granted(arena: Arena) -> N
     late = Late(times=1)
     arena.inject(late)
 
-    class HealedByTheCancel(Leaping):
+    class HealedByTheCancel(Polling):
         def sleep(self, seconds: float) -> None:
-            if not late.healed and int(control.fault(armed)["hits"]):
+            cancelled = int(control.fault(armed)["hits"]) > 0
+            if cancelled and not late.healed:
                 go_on(arena, late)
-            super().sleep(seconds)
+            super().sleep(seconds if cancelled else max(seconds, 30.0))
 
     control = delta_bed(scope).control
     armed = control.add_fault(method="POST", path=ANY_CANCEL, principal=name, status=200, body={})
