@@ -35,6 +35,7 @@ def test_write_is_one_request_and_one_statement(scope: RecordedScope) -> None:
         copied = [("HEAD", 404), ("PUT", 200)] if bed.scope.config().files_host else [("PUT", 204)]
         requests, statements = [*requests, *copied], 3
     client, counted = counted_client(scope, "alice")
+    client.put("other", tofu_bytes(document()))
     lock_id = client.lock("default", LockInfo.new("alice"))
     mark, before = bed.control.mark(), len(counted.texts)
     client.put("default", tofu_bytes(document()), lock_id=lock_id)

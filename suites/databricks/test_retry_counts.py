@@ -45,7 +45,9 @@ def put(scope: RecordedScope, clock: SkippingClock) -> tuple[dict[str, Any], Cal
 
 def delete(scope: RecordedScope, clock: SkippingClock) -> tuple[dict[str, Any], Call]:
     client = special_client(scope, "alice", clock=clock)
-    return {"method": "DELETE", "path": bed_of(scope).files}, lambda: client.delete("default")
+    # Strictly fenced, files are deleted once the state is gone: what comes before is the record of fencing.
+    method = "PUT" if bed_of(scope).strict else "DELETE"
+    return {"method": method, "path": bed_of(scope).files}, lambda: client.delete("default")
 
 
 def listing(scope: RecordedScope, clock: SkippingClock) -> tuple[dict[str, Any], Call]:
