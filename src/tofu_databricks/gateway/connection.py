@@ -14,7 +14,8 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEAD_BYTES = 16 << 10
-"""The longest head of a request, as in Node.js. Stock clients send less than 2 KiB."""
+"""The longest head of a request, give or take a piece, as in Node.js. Stock clients send less than 2 KiB."""
+PIECE = 2 << 10
 
 
 class Connection(H11Protocol):
@@ -33,9 +34,9 @@ class Connection(H11Protocol):
         self.watch_owed()
 
     def data_received(self, data: bytes) -> None:
-        """A head comes in pieces of its longest size: h11 measures only what is not complete."""
+        """A head is handed on in pieces: h11 measures only what is not complete."""
         while data and not self.transport.is_closing():
-            size = HEAD_BYTES if self.conn.their_state is h11.IDLE else len(data)
+            size = PIECE if self.conn.their_state is h11.IDLE else len(data)
             super().data_received(data[:size])
             data = data[size:]
         self.watch_owed()
