@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from lockproof.chaos.proxy.armed import Strike
+from lockproof.chaos.proxy.faults import Delay, Side, SlowBody
 from lockproof.chaos.proxy.wire import Wire
 
 if TYPE_CHECKING:
@@ -109,6 +110,19 @@ class Connection(ABC):
         self.client.reset()
         self.server.reset()
         raise Ended
+
+    async def send_struck(self, strike: Strike | None, data: bytes, side: Side, *, begins: bool) -> None:
+        """Passes bytes of an exchange late or slowly, where that is its fault; `begins`: its first ones."""
+        send = self.to_server if side == "request" else self.to_client
+        match strike:
+            case Strike(fault=Delay(seconds, where)) if where == side:
+                if begins:
+                    await strike.hold(seconds)
+                await send(data)
+            case Strike(fault=SlowBody(rate, where)) if where == side:
+                await self.trickle(strike, rate, data, send)
+            case _:
+                await send(data)
 
     async def trickle(self, strike: Strike, bytes_per_second: float, data: bytes, send: Send) -> None:
         """Sends `data` in slices, the rest at once when the fault is released."""

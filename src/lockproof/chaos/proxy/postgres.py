@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lockproof import pgwire
 from lockproof.chaos.proxy.armed import Strike
 from lockproof.chaos.proxy.connection import Budget, Connection, Ended
-from lockproof.chaos.proxy.faults import Delay, DropReply, DropRequest, Reset, SlowBody, Truncate
+from lockproof.chaos.proxy.faults import DropReply, DropRequest, Reset, Truncate
 from lockproof.chaos.proxy.wire import Wire
 
 if TYPE_CHECKING:
@@ -159,20 +159,14 @@ class PostgresConnection(Connection):
             case Strike(fault=DropRequest()) as strike:
                 strike.hit()
                 self.cut()
-            case Strike(fault=Delay(seconds, "request")) as strike:
-                if begins:
-                    await strike.hold(seconds)
-                await self.to_server(batch)
-            case Strike(fault=SlowBody(rate, "request")) as strike:
-                await self.trickle(strike, rate, batch, self.to_server)
             case Strike(fault=Reset(after_bytes, "request")) as strike:
                 exchange.budget = exchange.budget or Budget(after_bytes)
                 await self.to_server(exchange.budget.take(batch))
                 if last or exchange.budget.spent:
                     strike.hit()
                     self.reset()
-            case _:
-                await self.to_server(batch)
+            case strike:
+                await self.send_struck(strike, batch, "request", begins=begins)
 
     # --- replies ---
 
@@ -201,13 +195,6 @@ class PostgresConnection(Connection):
                 if ready:
                     strike.hit()
                     self.cut()
-            case Strike(fault=Delay(seconds, "reply")) as strike:
-                if not exchange.answered:
-                    exchange.answered = True
-                    await strike.hold(seconds)
-                await self.to_client(part)
-            case Strike(fault=SlowBody(rate, "reply")) as strike:
-                await self.trickle(strike, rate, part, self.to_client)
             case Strike(fault=Reset(after_bytes, "reply")) as strike:
                 exchange.budget = exchange.budget or Budget(after_bytes)
                 await self.to_client(exchange.budget.take(part))
@@ -222,8 +209,9 @@ class PostgresConnection(Connection):
                     self.client.close()
                     self.server.abort()
                     raise Ended
-            case _:
-                await self.to_client(part)
+            case strike:
+                begins, exchange.answered = not exchange.answered, True
+                await self.send_struck(strike, part, "reply", begins=begins)
 
 
 class Replies:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lockproof.chaos.proxy.armed import Strike
 from lockproof.chaos.proxy.connection import Connection, Send
-from lockproof.chaos.proxy.faults import Delay, DropReply, DropRequest, Reset, SlowBody
+from lockproof.chaos.proxy.faults import DropReply, DropRequest, Reset
 from lockproof.chaos.proxy.wire import Wire
 
 if TYPE_CHECKING:
@@ -50,16 +50,10 @@ class TcpConnection(Connection):
             case Strike(fault=DropRequest()) as strike:
                 strike.hit()
                 self.cut()
-            case Strike(fault=Delay(seconds, "request")) as strike:
-                if begins:
-                    await strike.hold(seconds)
-                await self.to_server(data)
-            case Strike(fault=SlowBody(rate, "request")) as strike:
-                await self.trickle(strike, rate, data, self.to_server)
             case Strike(fault=Reset(after_bytes, "request")) as strike:
                 await self._pass_up_to(after_bytes, strike, data, self.to_server)
-            case _:
-                await self.to_server(data)
+            case strike:
+                await self.send_struck(strike, data, "request", begins=begins)
 
     async def _reply(self, data: bytes) -> None:
         begins, self._asking = self._asking, False
@@ -69,16 +63,10 @@ class TcpConnection(Connection):
             case Strike(fault=DropReply()) as strike:
                 strike.hit()
                 self.cut()
-            case Strike(fault=Delay(seconds, "reply")) as strike:
-                if begins:
-                    await strike.hold(seconds)
-                await self.to_client(data)
-            case Strike(fault=SlowBody(rate, "reply")) as strike:
-                await self.trickle(strike, rate, data, self.to_client)
             case Strike(fault=Reset(after_bytes, "reply")) as strike:
                 await self._pass_up_to(after_bytes, strike, data, self.to_client)
-            case _:
-                await self.to_client(data)
+            case strike:
+                await self.send_struck(strike, data, "reply", begins=begins)
 
     async def _pass_up_to(self, after_bytes: int, strike: Strike, data: bytes, send: Send) -> None:
         """Passes bytes until there are more than may pass, and then resets."""
