@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from lockproof.chaos.arena import Arena
-from lockproof.chaos.proxy import Answer, Delay, DropReply, DropRequest, Link, LinkFault
+from lockproof.chaos.proxy import Answer, Delay, DropReply, DropRequest, Link, LinkFault, Reset
 from lockproof.driver import DriverError, Locked, LockInfo
 from lockproof.driver.recorder import RecordedClient
 from lockproof.spec import faults, needs, requirement, tier
@@ -18,22 +18,15 @@ from lockproof.suites.documents import require_stored, successive
 from lockproof.suites.faults.sweeping import every_exchange, until_it_stands
 from lockproof.suites.locks.asking import holder_seen_by, take
 
-BREAKING: dict[str, LinkFault] = {
-    "request-lost": DropRequest(),
-    "reply-lost": DropReply(),
-    "answered-503": Answer(503),
-}
+LOST: dict[str, LinkFault] = {"request-lost": DropRequest(), "reply-lost": DropReply()}
 MANY = 60
 ASKS = 5
-BROKEN = pytest.mark.parametrize(
-    "kind", ["request-lost", "reply-lost", pytest.param("answered-503", marks=tier("full"))]
-)
+BROKEN = pytest.mark.parametrize("kind", [*LOST, pytest.param("failed", marks=tier("full"))])
 
 
-def breaks(kind: str, link: Link) -> LinkFault | None:
-    """The fault of that kind on a link; None where its protocol knows no answers."""
-    fault = BREAKING[kind]
-    return None if isinstance(fault, Answer) and link.protocol != "http" else fault
+def breaks(kind: str, link: Link) -> LinkFault:
+    """The fault of that kind on a link: where HTTP answers 503, other protocols reset the connection."""
+    return LOST.get(kind) or (Answer(503) if link.protocol == "http" else Reset(after_bytes=20))
 
 
 def attempt(client: RecordedClient, asked: LockInfo) -> str | DriverError:
