@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from lockproof.chaos.proxy import Delay, Duplicate, FaultProxy, Link, Which
+from lockproof.chaos.proxy import Delay, Direction, Duplicate, FaultProxy, Link, Which
 from lockproof.chaos.proxy.connection import Connection
 from lockproof.driver import Address
 from lockproof.suites.meta.proxied_server import WAIT_SECONDS, serve
@@ -82,6 +82,23 @@ def test_each_side_can_end_alone(proxy: FaultProxy) -> None:
         assert client.recv(100) == b"reply"
         server.close()
         assert client.recv(100) == b""
+
+
+@pytest.mark.parametrize("direction", ["requests", "replies"])
+def test_end_of_a_connection_is_kept_back_by_a_partition(proxy: FaultProxy, direction: Direction) -> None:
+    """Nothing is closed in a partition: a side that ends is heard of after healing."""
+    with relayed(proxy) as (link, client, server):
+        client.sendall(b"x")
+        server.recv(1)
+        server.sendall(b"y")
+        client.recv(1)
+        partition = link.partition(direction)
+        ending, other = (client, server) if direction == "requests" else (server, client)
+        ending.close()
+        partition.await_held(timeout=WAIT_SECONDS)
+        assert not select.select([other], [], [], 0)[0]
+        link.heal()
+        assert other.recv(1) == b""
 
 
 @pytest.mark.parametrize("from_client", [True, False])
