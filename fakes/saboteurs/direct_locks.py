@@ -15,7 +15,8 @@ from lockproof.driver.databricks import DatabricksDriver
 from lockproof.fakes.saboteurs.broken import Register
 from tofu_databricks.backend import Backend
 from tofu_databricks.locks import LockStore
-from tofu_databricks.locks.delta_direct import Attempt, DirectDeltaLocks, Row, Snapshot, batch_of
+from tofu_databricks.locks.delta_direct import Attempt, DirectDeltaLocks
+from tofu_databricks.locks.delta_rows import Row, Snapshot, batch_of
 
 register = Register(__name__, "locks", "databricks", only=("LOCK-EXCL-001", "LOCK-REL-*", "DBX-LOCK-*"))
 SABOTEURS = register.saboteurs
