@@ -17,7 +17,7 @@ from tofu_databricks.published import Copies
 from tofu_databricks.volume import Volume, encode
 
 writes = Register(__name__, "concurrency", only=("LOCK-FENCE-003",))
-deletions = Register(__name__, "concurrency", only=("WS-DEL-001",))
+deletions = Register(__name__, "concurrency", only=("DBX-AUTH-001",))
 copies = Register(__name__, "databricks", only=("DBX-FENCE-003",))
 
 
