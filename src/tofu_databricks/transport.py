@@ -273,10 +273,10 @@ class _Call:
         if reply.status == 429:
             self.throttled += 1
             raise _Failed(reply.error(self.what), again=True, wait=transport.pause(reply))
-        error = reply.error(self.what)
-        if isinstance(error, Unauthenticated):
+        refusal = reply.error(self.what)
+        if isinstance(refusal, Unauthenticated):
             transport.refused(credentials)
-        raise _Failed(error, again=False)
+        raise _Failed(refusal, again=False)
 
     def send(self, url: str, credentials: Mapping[str, str]) -> Reply:
         def authenticated(request: requests.PreparedRequest) -> requests.PreparedRequest:
