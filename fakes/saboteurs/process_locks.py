@@ -17,7 +17,8 @@ from lockproof.fakes.saboteurs.broken import Register
 
 ending = Register(__name__, "faults", only=("FAULT-PROC-001", "FAULT-PROC-002"))
 late = Register(__name__, "faults", only=("FAULT-PROC-003", "FAULT-PROC-004", "FAULT-PROC-005"))
-halfway = Register(__name__, "faults", only=("FAULT-PROC-006", "FAULT-PROC-007", "FAULT-PROC-008"))
+writing = Register(__name__, "faults", only=("FAULT-PROC-006",))
+locking = Register(__name__, "faults", only=("FAULT-PROC-007", "FAULT-PROC-008"))
 unusual = Register(__name__, "faults", only=("FAULT-PROC-*",))
 
 
@@ -186,7 +187,7 @@ class InPlaceClient(FileClient):
             self._state(workspace).write_bytes(data)
 
 
-@halfway.breaks("FAULT-PROC-006")
+@writing.breaks("FAULT-PROC-006")
 class TruncatesThenWrites(ProcessesDriver):
     """The state file is truncated and written where it lies (terraform#34266)."""
 
@@ -202,7 +203,7 @@ class RemovesFirstClient(FileClient):
         super().put(workspace, data, lock_id=lock_id)
 
 
-@halfway.breaks("FAULT-PROC-006")
+@writing.breaks("FAULT-PROC-006")
 class RemovesFirst(ProcessesDriver):
     """The old state is removed before the new one is there."""
 
@@ -222,7 +223,7 @@ class EmptyLockClient(FileClient):
         return info.ID
 
 
-@halfway.breaks("FAULT-PROC-007")
+@locking.breaks("FAULT-PROC-007")
 class CreatesLockThenFills(ProcessesDriver):
     """The lock file is created first and filled later: in between it is held by nobody."""
 
@@ -237,7 +238,7 @@ class TombstoneClient(FileClient):
             self._lock(workspace).unlink()
 
 
-@halfway.breaks("FAULT-PROC-008")
+@locking.breaks("FAULT-PROC-008")
 class MarksThenReleases(ProcessesDriver):
     """A release first marks the lock as being released, and nobody clears the mark of who died there."""
 
@@ -270,5 +271,5 @@ class RepeatsReleases(ProcessesDriver):
     client_type = CountingClient
 
 
-SABOTEURS = (*ending.saboteurs, *late.saboteurs, *halfway.saboteurs)
+SABOTEURS = (*ending.saboteurs, *late.saboteurs, *writing.saboteurs, *locking.saboteurs)
 VARIANTS = unusual.variants
