@@ -113,10 +113,13 @@ def assert_hit(nemesis: Nemesis) -> None:
         raise Unknown(f"{nemesis.name} hit nothing")
 
 
+@pytest.mark.parametrize("ended", [False, True], ids=["waits", "session ended"])
 @faults("postgres", destructive=True)
 @needs("locking.holder-info")
 @requirement("FAULT-PG-004")
-def test_what_a_synchronous_standby_has_not_confirmed_is_not_acknowledged(own_arena: PostgresArena) -> None:
+def test_what_a_synchronous_standby_has_not_confirmed_is_not_acknowledged(
+    own_arena: PostgresArena, ended: bool
+) -> None:
     """The standby gets nothing more and takes over: who was granted a lock meanwhile holds it after that."""
     alice, bob = own_arena.client("alice"), own_arena.client("bob")
     alice.unlock("default", alice.lock("default", LockInfo.new("alice")))
@@ -125,6 +128,9 @@ def test_what_a_synchronous_standby_has_not_confirmed_is_not_acknowledged(own_ar
     with ThreadPoolExecutor(1) as pool:
         asking = pool.submit(lambda: attempt(lambda: alice.lock("default", LockInfo.new("alice"))))
         until(lambda: asking.done() or primary.waiting("SyncRep") > 0, "the lock is not committed")
+        if ended and not asking.done():  # whoever looks again sees a row that the standby has not got
+            primary.end_sessions()
+            until(lambda: asking.done() or primary.waiting("SyncRep") > 0, "nobody asks again")
         nemesis.heal(own_arena)
         told = asking.result()
     assert_hit(nemesis)

@@ -46,6 +46,10 @@ CONNECTIONS = 4
 """Connections that one store uses at once, and at most keeps."""
 ROUNDS = 3
 """How often a holder may vanish between the refusal and the look at it before we stop asking."""
+CONFIRM = b"SELECT pg_logical_emit_message(true, 'tofu-databricks', ''::text)"
+"""A commit that changes nothing. A row can be seen before a synchronous standby has it, and be lost in a
+fail-over; a commit after it is acknowledged only once the standby has both (in PostgreSQL's
+src/backend/access/transam/xact.c RecordTransactionCommit waits for a transaction that wrote to the log)."""
 CREATIONS = 10
 """How often the creation of the table may collide with somebody else's before we stop trying."""
 
@@ -106,6 +110,8 @@ class LakebaseLocks:
                     return info.ID
                 holder = self._read(connection, key)
                 if holder is not None and holder.ID == info.ID:
+                    if lost:
+                        self._execute(connection, "lock.confirm", CONFIRM, ())
                     return info.ID
                 if holder is not None:
                     break
