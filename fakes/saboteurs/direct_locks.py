@@ -55,7 +55,7 @@ class RenamingLocks(DirectDeltaLocks):
             for later in copy.glob("_delta_log/*.json"):
                 if int(later.stem) > snapshot.version:
                     later.unlink()
-            write_deltalake(copy, batch_of(rows), mode="overwrite")
+            write_deltalake(copy, batch_of(rows, snapshot.columns), mode="overwrite")
             for new in copy.rglob("*"):
                 target = table / new.relative_to(copy)
                 if new.is_file() and (not target.exists() or new.stem == f"{snapshot.version + 1:020d}"):
@@ -79,7 +79,9 @@ class AppendingLocks(DirectDeltaLocks):
         if added[0].lock_id is None:
             return super()._commit(snapshot, rows, attempt)
         self.checkpoint("lock.commit")
-        write_deltalake(DeltaTable(snapshot.table.table_uri), batch_of(added), mode="append")
+        write_deltalake(
+            DeltaTable(snapshot.table.table_uri), batch_of(added, snapshot.columns), mode="append"
+        )
         self.checkpoint("lock.committed")
         return True
 
