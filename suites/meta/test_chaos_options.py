@@ -188,9 +188,9 @@ def test_what_is_counted_is_what_overlapped_a_fault() -> None:
     tape._append(-1, "fault", "net.partition", None, given={"phase": "start"})
     tape.get("last")
     assert counted(tape.history()) == [
-        {"fault": "kill.kill", "injected": 1, "hits": 1, "operations": 1, "unknown": 1},
+        {"fault": "kill.kill", "injected": 1, "hits": 1, "operations": 0, "unknown": 0},
         {"fault": "net.delay", "injected": 1, "hits": 2, "operations": 2, "unknown": 1},
-        {"fault": "net.partition", "injected": 1, "hits": 0, "operations": 2, "unknown": 1},
+        {"fault": "net.partition", "injected": 1, "hits": 0, "operations": 1, "unknown": 0},
     ]
 
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lockproof.history.event import History
+from lockproof.history.event import History, Operation
 from lockproof.history.faults import Fault, faults
 
 SUMMED = ("injected", "hits", "operations", "unknown")
@@ -24,7 +24,9 @@ def counted(history: History) -> list[dict[str, Any]]:
     for name, injected in sorted(by_name.items()):
         spans = [(fault.start.i, math.inf if fault.stop is None else fault.stop.i) for fault in injected]
         meanwhile = [
-            op for op in history.operations() if any(op.i < end and begin < op.end for begin, end in spans)
+            op
+            for op in history.operations()
+            if any(op.i < end and begin < _ended(op) for begin, end in spans)
         ]
         found.append(
             {
@@ -36,6 +38,11 @@ def counted(history: History) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _ended(op: Operation) -> float:
+    """When its caller had an answer, an unknown outcome too."""
+    return math.inf if op.outcome is None else op.outcome.i
 
 
 def _hits(fault: Fault) -> int:
