@@ -74,7 +74,7 @@ def test_lost_reply_of_a_statement_leaves_its_effect(subject: DatabricksSubject)
     assert outcome.ending == Ending("done")
     assert steps[:2] == [RECORD, "sql INSERT"]
     assert steps[2].startswith("sleep ")
-    assert steps[3:] == ["sql INSERT", "sql SELECT", "sql DELETE"]
+    assert steps[3:] == ["sql INSERT", "sql SELECT", "sql SELECT", "sql DELETE"]  # it is seen, and confirmed
     assert subject.clock.time > 0
     assert ends(outcome, "alice") == ["lock ok", "unlock ok"]
 

@@ -49,7 +49,8 @@ KINDS: Mapping[str, str] = {FILES: "", CONDITIONAL_FILES: "3.0 ", DIRECTORIES: "
 SAME_STEP = frozenset(
     {
         *("http.get", "http.put", "http.delete", "http.post", "http.head", "state.put", "state.publish"),
-        *("lock.acquire", "lock.read", "lock.release", "lock.look", "lock.create", "lock.seed"),
+        *("lock.acquire", "lock.confirm", "lock.read", "lock.release"),
+        *("lock.look", "lock.create", "lock.seed"),
         *("lock.withdraw", "lock.prepare", "lock.head", "lock.heads", "lock.move"),
     }
 )
