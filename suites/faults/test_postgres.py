@@ -31,7 +31,7 @@ pytest_plugins = ("lockproof.suites.faults.postgres_fixtures",)
 @requirement("FAULT-PG-001")
 def test_the_holder_whose_session_ended_is_still_the_holder(own_arena: PostgresArena, name: str) -> None:
     """The server ends the holder's session: everybody else is refused, and the holder goes on working."""
-    stays_the_holder(own_arena, name)
+    require_the_holder_stays(own_arena, name)
 
 
 @pytest.mark.parametrize("name", ["postgres.restart-fast", "postgres.restart-immediate", "postgres.kill"])
@@ -40,7 +40,7 @@ def test_the_holder_whose_session_ended_is_still_the_holder(own_arena: PostgresA
 @requirement("FAULT-PG-002")
 def test_locks_and_states_survive_the_end_of_the_server(own_arena: PostgresArena, name: str) -> None:
     """The server stops, in order or not, and starts again: the holder still holds, and the state is there."""
-    stays_the_holder(own_arena, name)
+    require_the_holder_stays(own_arena, name)
 
 
 @faults("postgres", destructive=True)
@@ -48,7 +48,7 @@ def test_locks_and_states_survive_the_end_of_the_server(own_arena: PostgresArena
 @requirement("FAULT-PG-004")
 def test_locks_and_states_survive_a_fail_over_to_a_synchronous_standby(own_arena: PostgresArena) -> None:
     """The primary is lost and its synchronous standby takes over: the holder still holds."""
-    stays_the_holder(own_arena, "postgres.failover-sync")
+    require_the_holder_stays(own_arena, "postgres.failover-sync")
 
 
 @reported("http-reply-lost")
@@ -140,7 +140,7 @@ def test_what_a_synchronous_standby_has_not_confirmed_is_not_acknowledged(
     require_valid(own_arena.history.history())
 
 
-def stays_the_holder(arena: PostgresArena, name: str) -> None:
+def require_the_holder_stays(arena: PostgresArena, name: str) -> None:
     """Alice holds the lock and has written; the nemesis strikes, and is healed; nothing of that is lost."""
     alice, bob = arena.client("alice"), arena.client("bob")
     asked = LockInfo.new("alice")
