@@ -50,7 +50,13 @@ class OwnPostgres:
     def fail_over(self, standby: Node, how: How = "kill") -> None:
         """The primary ends for good and `standby` takes its place; the link leads there from now on."""
         self.cluster.fail_over(standby, how)
-        self.link.redirect(address_of(standby.server))
+        self.follow()
+
+    def follow(self) -> None:
+        """The link leads to the primary, also after a fail-over that another backend's test has made."""
+        primary = address_of(self.cluster.primary.server)
+        if self.link.upstream != primary:
+            self.link.redirect(primary)
 
     def make_way(self) -> Node:
         """The primary, ready to be steered: it runs, and lets us in."""
@@ -140,7 +146,9 @@ def own_postgres(
         learn(added)
         spec = given.with_options(added)
         made = OnOwnPostgres(spec, backend.capabilities, backend.target, backend.timeout)
-        yield OwnPostgres(cluster, link, made, replica)
+        postgres = OwnPostgres(cluster, link, made, replica)
+        stack.callback(postgres.follow)  # what was provisioned is taken away over the link
+        yield postgres
 
 
 @contextmanager
@@ -148,6 +156,7 @@ def postgres_arena(
     postgres: OwnPostgres, history: HistoryWriter, rng: random.Random
 ) -> Iterator[PostgresArena]:
     """A fresh scope on that backend, as faults are injected into it."""
+    postgres.follow()
     name = f"lp-{uuid.uuid4().hex[:12]}"
     backend = postgres.backend
     opened = RecordedScope(backend.driver.open_scope(name), history, backend.timeout, name)
