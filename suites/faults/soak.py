@@ -112,7 +112,7 @@ class Soak:
     tally: Tally = field(default_factory=Tally)
     load: Workload | None = None
 
-    def run(self) -> None:
+    def prove(self) -> None:
         """Goes on until the time is over, at least for one window. Raises the first `Violation`, whose
         history is kept, or `Unknown` when too many windows were undecided."""
         begun = time.monotonic()
@@ -127,7 +127,7 @@ class Soak:
         writer = self.open_history(number)
         valid = False
         try:
-            self._prove(writer, self.seed + number)
+            self._judge(writer, self.seed + number)
             valid = True
         except Violation as violation:
             self.tally.violations += 1
@@ -142,7 +142,7 @@ class Soak:
             if valid and writer.path is not None:
                 writer.path.unlink()
 
-    def _prove(self, writer: HistoryWriter, seed: int) -> None:
+    def _judge(self, writer: HistoryWriter, seed: int) -> None:
         with self.open_window(writer) as arena:
             plan = self.plan(arena, seed)
             some = [ws for ws in WORKSPACES if ws == "default" or "workspaces" in arena.backend.capabilities]

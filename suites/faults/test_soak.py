@@ -75,7 +75,7 @@ def soak(
 @requirement("FAULT-NET-012", "FAULT-NET-011")
 def test_a_long_mixed_load_under_random_faults_loses_nothing(soak: Soak) -> None:
     """For as long as is asked for, five clients lose nothing to a network, processes and clocks that fail."""
-    soak.run()
+    soak.prove()
 
 
 @tier("soak")
@@ -88,7 +88,7 @@ def test_a_long_mixed_load_loses_nothing_while_its_postgres_is_hurt(
     """For as long as is asked for, five clients lose nothing to a network and a Postgres that fail."""
     soak.open_window = lambda history: postgres_arena(on_postgres, history, rng)
     soak.plan = drawn_with_postgres
-    soak.run()
+    soak.prove()
 
 
 @contextmanager
