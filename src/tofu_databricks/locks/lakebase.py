@@ -47,8 +47,8 @@ CONNECTIONS = 4
 ROUNDS = 3
 """How often a holder may vanish between the refusal and the look at it before we stop asking."""
 CONFIRM = b"SELECT pg_logical_emit_message(true, 'tofu-databricks', ''::text)"
-"""A commit that changes nothing. A row can be seen, or be gone, before a synchronous standby knows, and that is
-undone by a fail-over; a commit after it is acknowledged only once the standby has both (in PostgreSQL's
+"""A commit that changes nothing. A row can be seen, or be gone, before a synchronous standby knows, and a
+fail-over undoes that; a commit after it is acknowledged only once the standby has both (in PostgreSQL's
 src/backend/access/transam/xact.c RecordTransactionCommit waits for a transaction that wrote to the log)."""
 CREATIONS = 10
 """How often the creation of the table may collide with somebody else's before we stop trying."""
@@ -97,9 +97,9 @@ class LakebaseLocks:
         self._granted: set[tuple[str, str]] = set()
 
     def acquire(self, key: str, info: LockInfo) -> str:
-        """See `LockStore.acquire`. A lock that is found under this id is granted once it would outlive a
-        fail-over: whoever asked before may not have been told of it for the want of that. When a reply was lost on the way to a refusal, that `StateLocked` has
-        `definite=False`: the unanswered INSERT may yet take effect, under this same id."""
+        """See `LockStore.acquire`. A lock that is found held under this id is granted once it would outlive a
+        fail-over. When a reply was lost on the way to a refusal, that `StateLocked` has `definite=False`: the
+        unanswered INSERT may yet take effect, under this same id."""
         if not info.ID or not _storable(info.ID):
             raise InvalidRequest("a lock ID must be text that is not empty and holds no NUL")
         row = (key, info.ID, json.dumps(asdict(info)))
@@ -123,8 +123,8 @@ class LakebaseLocks:
 
     def release(self, key: str, lock_id: str) -> None:
         """See `LockStore.release`. Nobody is told that a lock is free before that would outlive a fail-over.
-        After a lost reply, finding the lock free is success for an id that this
-        store granted; in any other case where nobody can tell, `Unavailable` has `definite=False`."""
+        After a lost reply, finding the lock free is success for an id that this store granted; in any other
+        case where nobody can tell, `Unavailable` has `definite=False`."""
 
         def attempt(connection: psycopg.Connection[Any], lost: bool) -> None:
             if _storable(lock_id) and self._execute(
