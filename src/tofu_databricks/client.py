@@ -50,15 +50,16 @@ class StateClient:
         Raises `LockMismatch` or `LockNotHeld` when `lock_id` no longer holds the lock; nothing is written
         then. The lock is looked at again before the write is sent again (throttling may last minutes); an
         error of that look has `definite=False` when an earlier attempt may have been written. Without a
-        `lock_id` the lock is not looked at: locks are advisory (locker.go:43-49). Then a process asks once,
-        by a request, whether others fence strictly: they would not see the write (`ConfigError`). Under
-        strict fencing itself such a write is refused with `StateLocked` while somebody holds the lock.
+        `lock_id` the lock is not looked at: locks are advisory (locker.go:43-49). A process that has taken no
+        lock asks once, by a request, whether others fence strictly: they would not see the write
+        (`ConfigError`). Under strict fencing itself a write without a `lock_id` is refused with `StateLocked`
+        while somebody holds the lock.
         """
         if self.fenced:
             self.fenced.put(data, lock_id)
             return
+        self.record.refuse_others()
         if lock_id is None:
-            self.record.refuse_others()
             self.volume.write(self.path, data)
             return
         self.require_lock(lock_id)
@@ -73,9 +74,8 @@ class StateClient:
         if self.fenced:
             self.fenced.delete(lock_id)
             return
-        if lock_id is None:
-            self.record.refuse_others()
-        else:
+        self.record.refuse_others()
+        if lock_id is not None:
             self.require_lock(lock_id)
         self.volume.delete(self.path)
 

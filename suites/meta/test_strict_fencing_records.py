@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lockproof.suites.meta.lock_calls import info
-from lockproof.suites.meta.strict_bed import RECORD, ROOT, StrictBed
+from lockproof.suites.meta.strict_bed import RECORD, ROOT, Steps, StrictBed
 from tofu_databricks.errors import ConfigError
 
 pytest_plugins = ("lockproof.suites.meta.strict_fixtures",)
@@ -62,6 +62,35 @@ def test_a_checked_client_writes_nothing_where_others_are_strict(lakebase: Stric
     with pytest.raises(ConfigError, match='"fencing": "strict"'):
         plain.delete()
     assert lakebase.client().get() == lakebase.copy() == FIRST
+
+
+@pytest.mark.parametrize("call", ["put", "delete"])
+def test_a_checked_client_that_was_handed_a_lock_changes_nothing_either(
+    lakebase: StrictBed, call: str
+) -> None:
+    """A process that has not taken the lock itself, and is given its id, looks at the record first."""
+    strict = lakebase.client()
+    lock_id = strict.lock(info("ann"))
+    strict.put(FIRST, lock_id=lock_id)
+    plain = lakebase.client(fencing="checked")
+    with pytest.raises(ConfigError, match='"fencing": "strict"') as refused:
+        plain.put(STALE, lock_id=lock_id) if call == "put" else plain.delete(lock_id=lock_id)
+    assert refused.value.definite
+    assert strict.get() == lakebase.copy() == FIRST
+
+
+def test_the_record_is_asked_for_once_by_a_process_that_writes(lakebase: StrictBed) -> None:
+    """Of a process that has taken no lock, the first write costs one request more, and the next none."""
+    plain = lakebase.client(fencing="checked")
+    lock_id = plain.lock(info("ann"))
+    steps = Steps()
+    other = lakebase.client(steps, fencing="checked")
+    other.require_lock(lock_id)  # it is connected
+    connected = len(steps.names)
+    for _ in range(2):
+        other.put(FIRST, lock_id=lock_id)
+    requests = [step for step in steps.names[connected:] if step.startswith("http.")]
+    assert requests == ["http.get", "http.put", "http.put"]
 
 
 def test_auto_takes_the_api_that_is_recorded(conditional: StrictBed) -> None:
