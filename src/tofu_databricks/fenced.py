@@ -150,6 +150,10 @@ class FencedState:
         try:
             for turn in range(ROUNDS):
                 seen = self._look()
+                if lost and before and written and self._has(seen, written):  # it arrived since we looked
+                    self._publish(written, data)
+                    self._collect(before.versions.objects() - before.versions.then(written).objects())
+                    return
                 require(seen.holder)
                 if written is None or before is None or before.text != seen.text:
                     self._discard(written)  # who moved the head may have taken it for a stray
@@ -198,13 +202,18 @@ class FencedState:
                 raise
             lost = str(error)
         try:
-            lacks = self._look().versions.lacks(after.all[0])
+            seen = self._look()
         except BackendError as error:
             unknown = f"{lost or error}; whether the write took effect is unknown"
             raise Unavailable(unknown, definite=False) from error
+        return self._has(seen, after.all[0]) or (None if lost else False)
+
+    def _has(self, seen: Seen, version: Version) -> bool:
+        """Whether `version` took effect. Raises `Unavailable` when the head does not tell any more."""
+        lacks = seen.versions.lacks(version)
         if lacks is None:
             raise Unavailable("whether the write took effect is unknown: many came after it", definite=False)
-        return not lacks or (None if lost else False)
+        return not lacks
 
     def _require_lock(self, lock_id: str) -> None:
         require_holder(self._look().holder, lock_id)

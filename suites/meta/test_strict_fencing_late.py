@@ -1,0 +1,119 @@
+"""Moves of a head that arrive late: what their writers tell, and that no object of a head is taken away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import pytest
+
+from lockproof.suites.meta.lock_calls import info
+from lockproof.suites.meta.strict_bed import Hurried, StrictBed, fenced
+from tofu_databricks.client import StateClient
+from tofu_databricks.errors import Unavailable
+from tofu_databricks.fenced import FencedState
+from tofu_databricks.heads import KEPT
+from tofu_databricks.locks import HeadStore
+from tofu_databricks.seams import Clock
+
+pytest_plugins = ("lockproof.suites.meta.strict_fixtures",)
+
+FIRST, LATE, NEWER = b'{"serial":1}', b'{"serial":2,"by":"ann"}', b'{"serial":3,"by":"bob"}'
+
+
+@dataclass
+class LateMove:
+    """A lock store whose first move is kept by the network until `deliver`. When that has happened it does
+    `then`; the caller hears nothing, or where it is `sent_again` what becomes of a second delivery."""
+
+    store: HeadStore
+    sent_again: bool = False
+    then: Callable[[], object] = lambda: None
+    kept: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def move_head(self, *move: Any) -> bool:
+        if self.kept:
+            return self.store.move_head(*move)
+        self.kept.append(move)
+        self.then()
+        if self.sent_again:
+            return self.store.move_head(*move)
+        raise Unavailable("nobody answers", definite=False)
+
+    def deliver(self) -> bool:
+        """Whether the move, now that it arrives, takes effect."""
+        return self.store.move_head(*self.kept[0])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+
+@dataclass
+class Meanwhile(Hurried):
+    """A clock: while somebody waits for the first time, `done` is done."""
+
+    done: Callable[[], object]
+    waits: int = 0
+
+    def sleep(self, seconds: float) -> None:
+        self.waits += 1
+        if self.waits == 1:
+            self.done()
+
+
+def started(bed: StrictBed) -> tuple[StateClient, str]:
+    """A client that has written a first state, under a lock that it still holds."""
+    client = bed.client()
+    lock_id = client.lock(info("ann"))
+    client.put(FIRST, lock_id=lock_id)
+    return client, lock_id
+
+
+def numbers(bed: StrictBed) -> list[int]:
+    """The numbers of the versions that the head names."""
+    return [version.number for version in fenced(bed.client())._look().versions.all]
+
+
+def late(client: StateClient, move: LateMove, clock: Clock | None = None) -> FencedState:
+    """The state of `client`, with `move` between it and its lock store."""
+    state = fenced(client)
+    return replace(state, locks=cast("HeadStore", move), clock=clock or state.clock)
+
+
+@pytest.mark.parametrize("forced", [False, True], ids=["held", "forced"])
+def test_a_move_that_arrives_while_its_writer_waits_was_made(bed: StrictBed, forced: bool) -> None:
+    """It took effect, once, also where the lock was forced after that; its object stays where it is."""
+    client, lock_id = started(bed)
+    move = LateMove(bed.heads())
+
+    def arrives() -> None:
+        assert move.deliver()
+        if forced:
+            bed.client().unlock(lock_id)
+
+    clock = Meanwhile(arrives)
+    late(client, move, clock).put(LATE, lock_id)
+    assert clock.waits == 1
+    assert (bed.client().get(), bed.copy(), numbers(bed)) == (LATE, LATE, [2, 1])
+    assert len(bed.objects()) == 2
+
+
+def test_a_move_that_arrives_long_before_its_writer_looks_is_unknown(bed: StrictBed) -> None:
+    """So many came after it that the head does not tell: the writer knows neither that it was made nor that
+    it was not."""
+    client, lock_id = started(bed)
+    move = LateMove(bed.heads())
+
+    def arrives() -> None:
+        assert move.deliver()
+        bob = bed.client()
+        bob.unlock(lock_id)
+        newer = bob.lock(info("bob"))
+        for _ in range(KEPT):
+            bob.put(NEWER, lock_id=newer)
+
+    with pytest.raises(Unavailable, match="whether the write took effect is unknown") as failure:
+        late(client, move, Meanwhile(arrives)).put(LATE, lock_id)
+    assert not failure.value.definite
+    assert bed.client().get() == NEWER
