@@ -8,6 +8,8 @@ rules of every other call, and a personal access token lets it ask nothing.
 
 from __future__ import annotations
 
+import configparser
+import os
 import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,7 +21,7 @@ from tofu_databricks.errors import BackendError, ConfigError, Unauthenticated, U
 from tofu_databricks.oauth import ServicePrincipal
 from tofu_databricks.reply import one_line
 from tofu_databricks.seams import Clock, SystemClock
-from tofu_databricks.transport import Transport
+from tofu_databricks.transport import Transport, flaw
 
 if TYPE_CHECKING:
     from databricks.sdk.core import Config as SdkConfig
@@ -69,7 +71,11 @@ class Credentials:
         if self.direct:
             return {"Authorization": f"Bearer {self.config.token}"}
         sdk = self._resolved()
-        return self._bounded(self.principal.headers if self.principal else sdk.authenticate)
+        headers = self._bounded(self.principal.headers if self.principal else sdk.authenticate)
+        if fault := flaw(headers):
+            self.refused(headers)  # it may have been put right when the next request looks
+            raise ConfigError(f"{_origin(sdk)} {fault}")
+        return headers
 
     def refused(self, headers: Mapping[str, str]) -> None:
         """The workspace does not accept these headers. They are not sent again: the next request looks for
@@ -169,6 +175,8 @@ class Credentials:
         """The error of the SDK in this package's terms, without its dump of the configuration."""
         if isinstance(error, BackendError):
             return error
+        if isinstance(error, configparser.Error):
+            return _malformed_profile(error)
         text = one_line(str(error).partition(". Config:")[0].partition(" Config: ")[0])
         if isinstance(error, requests.RequestException | TimeoutError | ConnectionError):
             return Unavailable(f"cannot reach the service that issues credentials: {type(error).__name__}")
@@ -188,3 +196,20 @@ class Credentials:
                 "the host does not say where it issues tokens (/.well-known/databricks-config)"
             )
         return Unauthenticated(f"authentication failed: {text}")
+
+
+def _origin(sdk: SdkConfig) -> str:
+    """Where the SDK has found what it authenticates with."""
+    if sdk.auth_type != "pat":
+        return f"the token of the authentication {sdk.auth_type}"
+    if os.environ.get("DATABRICKS_TOKEN") == sdk.token:
+        return "DATABRICKS_TOKEN"
+    return f"the token of profile {sdk.profile or 'DEFAULT'}"
+
+
+def _malformed_profile(error: configparser.Error) -> ConfigError:
+    """Names the line; the parser's own words show it, and it may be the one with a secret."""
+    name = os.environ.get("DATABRICKS_CONFIG_FILE") or "~/.databrickscfg"
+    numbers = [number for number, _ in getattr(error, "errors", ())] or [getattr(error, "lineno", None)]
+    place = f"line {numbers[0]} of {name}" if numbers[0] else name
+    return ConfigError(f"profile: {place} is malformed")

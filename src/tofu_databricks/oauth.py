@@ -16,7 +16,7 @@ from urllib.parse import urlencode, urlsplit
 
 from tofu_databricks.errors import InvalidRequest, MalformedReply, Unauthenticated
 from tofu_databricks.seams import Clock
-from tofu_databricks.transport import Transport, decode_object
+from tofu_databricks.transport import Transport, decode_object, flaw
 
 if TYPE_CHECKING:
     from databricks.sdk.core import Config as SdkConfig
@@ -89,4 +89,6 @@ class ServicePrincipal:
             lifetime = float(found["expires_in"])
         except (KeyError, TypeError, ValueError):
             raise MalformedReply(f"{WHAT} was answered without a token, or without its end") from None
+        if fault := flaw(headers):
+            raise MalformedReply(f"{WHAT} was answered with a token that {fault.partition(':')[0]}")
         return headers, asked + lifetime - min(REFRESH_BEFORE, lifetime / 2)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import ssl
 from collections.abc import Callable, Mapping
 from http.cookiejar import DefaultCookiePolicy
@@ -21,7 +22,15 @@ import urllib3
 from requests.adapters import BaseAdapter, HTTPAdapter
 
 from tofu_databricks import __version__
-from tofu_databricks.errors import BackendError, MalformedReply, Throttled, Unauthenticated, Unavailable
+from tofu_databricks.errors import (
+    BackendError,
+    ConfigError,
+    InvalidRequest,
+    MalformedReply,
+    Throttled,
+    Unauthenticated,
+    Unavailable,
+)
 from tofu_databricks.reply import RETRIED, Reply, one_line
 from tofu_databricks.seams import Checkpoint, Clock, SystemClock, no_checkpoint
 
@@ -34,6 +43,7 @@ READ_TIMEOUT = 60.0
 POOL_SIZE = 32
 _DIRECT: dict[str, Any] = {"http": None, "https": None, "all": None}
 USER_AGENT = f"tofu-databricks/{__version__}"
+_CREDENTIAL = re.compile(r"[\x21-\x7e]+( [\x21-\x7e]+)*")
 
 Authenticate = Callable[[], Mapping[str, str]]
 """Gives the headers that authenticate a request, fresh for each one."""
@@ -148,6 +158,19 @@ class Transport:
         self.session.close()
 
 
+def flaw(credentials: Mapping[str, str]) -> str:
+    """What keeps headers that authenticate from being sent, without showing any; empty: nothing does.
+
+    Who writes them (`requests`, `http.client`) would quote the value in the text of a `ValueError`.
+    """
+    wrong = "".join(value for value in credentials.values() if not _CREDENTIAL.fullmatch(value))
+    if not wrong:
+        return ""
+    if "\n" in wrong or "\r" in wrong:
+        return "holds a line break: remove it"
+    return "holds a character that cannot be part of it, such as a space at an end: remove it"
+
+
 def dump(document: Any) -> bytes:
     """`document` as a JSON body."""
     return json.dumps(document, separators=(",", ":")).encode()
@@ -259,11 +282,18 @@ class _Call:
                 raise _Failed(error, again=False) from error.__cause__
         url = transport.host() + self.path
         credentials = transport.authenticate()
+        if fault := flaw(credentials):
+            text = f"{self.what} cannot be sent: what authenticates it {fault}"
+            raise _Failed(InvalidRequest(text), again=False)
         transport.checkpoint(f"http.{self.method.lower()}")
         try:
             reply = self.send(url, credentials)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as failure:
-            raise self.no_answer(failure) from None
+            raise self.no_answer(failure, url) from None
+        except ValueError:
+            if not _has_proxy(url):
+                raise
+            raise _Failed(_wrong_proxy(transport.host()), again=False) from None
         if 200 <= reply.status < 300:
             return reply
         if reply.status in transport.retried_statuses:
@@ -299,14 +329,19 @@ class _Call:
             content = b"" if self.method == "HEAD" else self.transport.body(response)
             return Reply(response.status_code, response.headers, content)
 
-    def no_answer(self, failure: Exception) -> _Failed:
+    def no_answer(self, failure: Exception, url: str) -> _Failed:
         """The failure of an attempt that got no answer."""
-        reason = _root(failure)
         address = self.transport.host()
+        if isinstance(failure, requests.exceptions.InvalidHeader):  # its text holds the header
+            return _Failed(InvalidRequest(f"{self.what} cannot be sent: a header is malformed"), again=False)
+        malformed = isinstance(failure, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema)
+        if malformed and _has_proxy(url):
+            return _Failed(_wrong_proxy(address), again=False)
+        reason = _root(failure)
         if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(failure)):
             message = f"{self.what}: cannot trust the TLS certificate of {address}: {reason}"
             return _Failed(Unavailable(f"{message}; ca_certificate names an authority to trust"), again=False)
-        if isinstance(failure, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
+        if malformed:
             return _Failed(Unavailable(f"host: {address} is not an address: {reason}"), again=False)
         self.transient += 1
         if not _never_sent(failure):
@@ -322,6 +357,23 @@ def _is_loopback(url: str) -> bool:
     except ValueError:  # no address at all, which the attempt will say
         return False
     return host in {"localhost", "::1"} or host.startswith("127.")
+
+
+def _has_proxy(url: str) -> bool:
+    """Whether the environment names a proxy for `url`."""
+    try:
+        known = {} if _is_loopback(url) else requests.utils.get_environ_proxies(url)
+        return requests.utils.select_proxy(url, known) is not None
+    except ValueError:
+        return False
+
+
+def _wrong_proxy(address: str) -> ConfigError:
+    """What is said in the place of the texts of the libraries, which hold the proxy's password."""
+    return ConfigError(
+        f"HTTPS_PROXY, or whichever variable names the proxy for {address}, is not the address of a proxy "
+        "that can be used: http://USER:PASSWORD@HOST:PORT, user and password percent-encoded"
+    )
 
 
 def _never_sent(failure: Exception) -> bool:

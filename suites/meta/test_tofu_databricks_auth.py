@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from lockproof.driver.databricks_bed import SkippingClock
 from lockproof.fakes.databricks import FakeWorkspace
 from lockproof.fakes.databricks.inprocess import activate
 from tofu_databricks.auth import Credentials
+from tofu_databricks.cli import cli
 from tofu_databricks.config import Config
 from tofu_databricks.errors import BackendError, ConfigError, MalformedReply, Unauthenticated, Unavailable
 
@@ -303,6 +305,72 @@ def test_answer_without_a_token_is_malformed(workspace: FakeWorkspace) -> None:
     subject = credentials(workspace, client_id="i", client_secret="s")
     workspace.add_fault(path="/oidc/v1/token", status=200, body={"token_type": "Bearer"})
     assert type(failure_of(subject)) is MalformedReply
+
+
+@pytest.mark.parametrize(
+    "token", [f"{SECRET}\n", f"{SECRET}\r\nX-Other: 1", f" {SECRET} ", f"{SECRET}\u2019"]
+)
+def test_variable_that_is_no_token_is_named_and_not_shown(
+    workspace: FakeWorkspace, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    """A mounted secret often ends in a line break; the error says which variable to mend."""
+    monkeypatch.setenv("DATABRICKS_TOKEN", token)
+    error = failure_of(credentials(workspace))
+    assert type(error) is ConfigError
+    assert str(error).startswith("DATABRICKS_TOKEN holds ")
+    assert ("line break: remove it" in str(error)) == ("\n" in token)
+    assert len(workspace.log.select(path="/*")) == 0
+
+
+def test_profile_whose_token_has_two_lines_is_named_and_read_again(
+    workspace: FakeWorkspace, tmp_path: Path
+) -> None:
+    """A value that goes on in the next line; put right, it is used without a restart."""
+    profile = tmp_path / "databrickscfg"
+    profile.write_text(f"[team]\nhost = {workspace.url}\ntoken = {SECRET}\n  secret\n")
+    subject = credentials(None, profile="team")
+    error = failure_of(subject)
+    assert type(error) is ConfigError
+    assert str(error).startswith("the token of profile team holds a line break")
+    profile.write_text(f"[team]\nhost = {workspace.url}\ntoken = {SECRET}\n")
+    assert subject.headers() == {"Authorization": f"Bearer {SECRET}"}
+
+
+@pytest.mark.parametrize("text", ["[DEFAULT]\ntoken {}\n", "token = {}\n", "[DEFAULT]\ntoken=1\ntoken={}\n"])
+def test_malformed_profile_is_told_by_its_line_and_not_shown(
+    workspace: FakeWorkspace, tmp_path: Path, text: str
+) -> None:
+    """The parser's own words hold the line, and that may be the one with the token."""
+    profile = tmp_path / "databrickscfg"
+    profile.write_text(text.format(SECRET))
+    error = failure_of(credentials(None))
+    assert type(error) is ConfigError
+    line = 1 + text[: text.index("{")].count("\n")
+    assert str(error) == f"profile: line {line} of {profile} is malformed"
+
+
+@pytest.mark.parametrize("kind", ["Bearer", "Bearer\n"])
+def test_issued_token_that_cannot_be_sent_is_malformed(workspace: FakeWorkspace, kind: str) -> None:
+    """What the token endpoint answers is not put into a header unseen, and not shown either."""
+    subject = credentials(workspace, client_id="i", client_secret="s")
+    token = {"token_type": kind, "access_token": f"{SECRET}\n", "expires_in": 60}
+    workspace.add_fault(path="/oidc/v1/token", status=200, body=token)
+    error = failure_of(subject)
+    assert type(error) is MalformedReply
+    assert "holds a line break" in str(error)
+
+
+def test_doctor_shows_no_token_that_cannot_be_sent(
+    workspace: FakeWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each check that needs the workspace fails with the one line; nothing is raised."""
+    monkeypatch.setenv("DATABRICKS_HOST", workspace.url)
+    monkeypatch.setenv("DATABRICKS_TOKEN", f"{SECRET}\n")
+    place = {"CATALOG": "c", "SCHEMA": "s", "VOLUME": "v", "KEY": "k"}
+    result = CliRunner().invoke(cli, ["doctor"], env={f"TOFU_DATABRICKS_{n}": v for n, v in place.items()})
+    assert isinstance(result.exception, SystemExit)
+    assert result.output.count("DATABRICKS_TOKEN holds a line break: remove it") == 3
+    assert "secret" not in result.output
 
 
 def test_profile_that_was_put_right_is_read_after_a_refusal(workspace: FakeWorkspace, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import email.utils
 import gc
 import io
 import json
+import re
 import socket
 import ssl
 import threading
@@ -376,6 +377,42 @@ def test_impossible_address_is_not_tried_again() -> None:
     """A host that is no address is told apart from an outage."""
     subject = Transport(lambda: "http://[bad", dict, clock=HandClock())
     assert "is not an address" in str(failure_of(lambda: subject.request("GET", "/x")))
+    assert slept(subject) == []
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_header_that_cannot_be_sent_is_not_shown(own: bool) -> None:
+    """Neither the library that looks at our headers nor the one that writes them all is quoted."""
+    unsendable = {"X-Other": "very-secret\r\n"}
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        subject = Transport(lambda: address, lambda: {} if own else unsendable, clock=HandClock())
+        error = failure_of(lambda: subject.request("GET", "/x", headers=unsendable if own else {}))
+    assert "cannot be sent" in str(error)
+    assert "secret" not in str(error)
+    assert slept(subject) == []
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "http://me:very/secret@127.0.0.1:1",
+        "http://me:very[secret@127.0.0.1:1",
+        "http://me:very-secret@127.0.0.1:x",
+        "secret://me:very-secret@127.0.0.1:1",
+        "socks9://me:very-secret@127.0.0.1:1",
+    ],
+)
+def test_proxy_that_is_no_address_is_named_by_its_variable(
+    monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    """A password that was not percent-encoded: the proxy is what is wrong, and no part of it is shown."""
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    monkeypatch.setenv("https_proxy", proxy)
+    subject = Transport(lambda: HOST, dict, clock=HandClock())
+    error = failure_of(lambda: subject.request("GET", "/x"))
+    assert "HTTPS_PROXY" in str(error)
+    assert not re.search("very|secret|me:", str(error))
     assert slept(subject) == []
 
 
