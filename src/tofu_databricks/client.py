@@ -80,12 +80,13 @@ class StateClient:
         self.volume.delete(self.path)
 
     def lock(self, info: LockInfo) -> str:
-        """One attempt to take the lock; returns the lock's id.
+        """One attempt to take the lock; returns the lock's id. A request that reads the record, and then a
+        statement.
 
         Raises `StateLocked` with the holder, and `ConfigError` when locks of this state are recorded to be
         kept elsewhere. `Unavailable.definite` is false when it may have been taken.
         """
-        self.record.require()
+        self.record.require(anew=True)
         return self.locks.acquire(self.path, info)
 
     def unlock(self, lock_id: str) -> None:

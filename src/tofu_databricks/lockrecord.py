@@ -34,9 +34,11 @@ class Agreement:
 class LockStoreRecord:
     """The record of one key, a file in `directory`; thread-safe.
 
-    Costs a process one request before its first lock, and the first process of all three. A record without
-    a word on fencing, as earlier versions wrote it, means `checked`. `files_api` says which Files API this
-    client can publish by; it is asked when a record leaves or has to leave the choice to us.
+    Costs one request before each lock, and the first process of all three; a process that writes without
+    having taken a lock asks once. So who runs on while others change the settings is refused with its next
+    lock, but not before: all have to be stopped for that. A record without a word on fencing, as earlier
+    versions wrote it, means `checked`. `files_api` says which Files API this client can publish by; it is
+    asked when a record leaves or has to leave the choice to us.
     """
 
     def __init__(
@@ -50,13 +52,13 @@ class LockStoreRecord:
         self._agreed: Agreement | None = None
         self._looked = False
 
-    def require(self) -> Agreement:
-        """Records our settings where none are recorded.
+    def require(self, *, anew: bool = False) -> Agreement:
+        """Records our settings where none are recorded; `anew` as for `agreed`.
 
         Raises `ConfigError`, which names both, where others are, and the volume's errors; all definite,
         since no lock is taken and no state written here.
         """
-        agreed = self.agreed()
+        agreed = self.agreed(anew=anew)
         if agreed is not None:
             return agreed
         with self._mutex, definite():
@@ -69,9 +71,8 @@ class LockStoreRecord:
         with self._mutex, definite():
             if self._agreed is None or anew:
                 found = self.volume.read(self.path)
-                if found is None:
-                    return None
-                self._agree(found)
+                self._agreed, self._looked = None, False  # unless it still says what it said
+                return None if found is None else self._agree(found)
             return self._agreed
 
     def refuse_others(self) -> None:
@@ -81,15 +82,26 @@ class LockStoreRecord:
             self._looked = True
 
     def _agree(self, recorded: bytes) -> Agreement:
-        line = recorded.decode("utf-8", "replace")
-        theirs, ours = _fields(line), _fields(describe(self.config))
+        theirs, ours = _fields(recorded.decode("utf-8", "replace")), _fields(describe(self.config))
+        if "lock_backend" not in theirs:
+            raise ConfigError(
+                f"{self.path}, which says where locks of this state are kept, is empty, gone, or not ours: "
+                "put back what it was; or stop every client and gateway of this state, make sure that the files "
+                f"of its workspaces are the newest, and then delete {self.path} when nobody holds a lock"
+            )
         agreement = Agreement(str(theirs.pop("files_api", "")), str(theirs.pop("era", "")))
         wanted = self.config.files_api if self.config.fencing == "strict" else ""
         if theirs != ours or wanted not in ("auto", agreement.files_api):
+            current = (
+                "let `tofu-databricks doctor`, with the recorded settings, say that the copy of each "
+                "workspace is current, "
+                if theirs.get("fencing") == "strict"
+                else ""
+            )
             raise ConfigError(
-                f"locks of this state are kept in {_shown(theirs, agreement.files_api) or one_line(line)}, "
-                f"not in {_shown(ours, wanted)}: "
-                f"use the same settings, or delete {self.path} when nobody holds a lock"
+                f"locks of this state are kept in {_shown(theirs, agreement.files_api)}, "
+                f"not in {_shown(ours, wanted)}: use the same settings; or, to change them, stop every "
+                f"client and gateway of this state, {current}and then delete {self.path} when nobody holds a lock"
             )
         if agreement.files_api == "3.0" and not self.config.files_host:
             raise ConfigError(
@@ -135,9 +147,7 @@ def _store(config: Config) -> dict[str, str]:
 
 
 def _shown(settings: dict[str, Any], files_api: str) -> str:
-    """The settings in an error, empty when there are none: `checked` is said there, and not in a record."""
-    if not settings:
-        return ""
+    """The settings in an error: `checked` is said there, and not in a record."""
     fencing = settings.get("fencing", "checked")
     published = {"files_api": files_api} if files_api else {}
     return one_line(json.dumps({**settings, "fencing": fencing, **published}), 600)

@@ -93,6 +93,64 @@ def test_the_record_is_asked_for_once_by_a_process_that_writes(lakebase: StrictB
     assert requests == ["http.get", "http.put", "http.put"]
 
 
+@pytest.mark.parametrize(("before", "after"), [("checked", "strict"), ("strict", "checked")])
+def test_a_process_that_runs_on_while_fencing_changes_gets_no_lock(
+    lakebase: StrictBed, before: str, after: str
+) -> None:
+    """Its next lock is refused, for it would write what nobody reads; and so is what it does then."""
+    old, new = lakebase.client(fencing=before), lakebase.client(fencing=after)
+    lock_id = old.lock(info("ann"))
+    old.put(FIRST, lock_id=lock_id)
+    old.unlock(lock_id)
+    lakebase.volume().delete(f"{ROOT}/{RECORD}")
+    new.unlock(new.lock(info("bob")))
+    for call in (lambda: old.lock(info("ann")), lambda: old.put(STALE), old.delete):
+        with pytest.raises(ConfigError, match=f'"fencing": "{after}"'):
+            call()
+    assert old.lock_holder() is None
+    assert new.get() == lakebase.copy() == FIRST
+
+
+@pytest.mark.parametrize("recorded", ["strict", "checked"])
+def test_the_way_to_other_settings_is_told(lakebase: StrictBed, recorded: str) -> None:
+    """Stop everybody, see that the copies are current where they may not be, and delete the record."""
+    first = lakebase.client(fencing=recorded)
+    first.unlock(first.lock(info("ann")))
+    other = "checked" if recorded == "strict" else "strict"
+    with pytest.raises(ConfigError) as refused:
+        lakebase.client(fencing=other).lock(info("bob"))
+    told = str(refused.value)
+    assert "to change them, stop every client and gateway of this state, " in told
+    assert told.endswith(f"and then delete {ROOT}/{RECORD} when nobody holds a lock")
+    doctor = "let `tofu-databricks doctor`, with the recorded settings, say that the copy of each workspace "
+    assert (f"{doctor}is current, and then" in told) == (recorded == "strict")
+
+
+@pytest.mark.parametrize("fencing", ["strict", "checked"])
+@pytest.mark.parametrize("recorded", [b"", b"\xff{", b"[]", b'{"era": "1"}'], ids=repr)
+def test_a_record_that_is_none_is_told_as_such(lakebase: StrictBed, fencing: str, recorded: bytes) -> None:
+    """Somebody emptied it, or wrote something else there: nobody knows how the state is fenced."""
+    lakebase.volume().write(f"{ROOT}/{RECORD}", recorded)
+    client = lakebase.client(fencing=fencing)
+    with pytest.raises(ConfigError, match=f"^{ROOT}/{RECORD}, .* is empty, gone, or not ours: put back"):
+        client.lock(info("ann"))
+    assert client.lock_holder() is None
+
+
+def test_a_record_that_vanishes_is_told_as_such(lakebase: StrictBed) -> None:
+    """Somebody deletes it as soon as it is made."""
+    client = lakebase.client()
+    create = client.volume.create
+
+    def create_and_lose(path: str, data: bytes) -> None:
+        create(path, data)
+        client.volume.delete(path)
+
+    client.volume.create = create_and_lose  # type: ignore[method-assign]
+    with pytest.raises(ConfigError, match=f"^{ROOT}/{RECORD}, .* is empty, gone, or not ours: put back"):
+        client.lock(info("ann"))
+
+
 def test_auto_takes_the_api_that_is_recorded(conditional: StrictBed) -> None:
     """Or else 3.0 where it is served; who does not know its address is told so."""
     first = conditional.client(files_api="auto")

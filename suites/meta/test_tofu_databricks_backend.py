@@ -327,7 +327,7 @@ RECORD = "terraform.tfstate.tofu-workspaces/lock-store.json"
 
 
 def test_first_lock_records_where_locks_are_kept(workspace: FakeWorkspace, backend: LocalBackend) -> None:
-    """Written once, looked at once per process, and no workspace."""
+    """Written once, looked at once per lock, and no workspace."""
     for name in ("1", "2"):
         backend.client(name).lock(LockInfo(ID=name))
     assert json.loads(workspace.metastore.volume(VOLUME).tree.read(RECORD).data) == {
@@ -338,7 +338,7 @@ def test_first_lock_records_where_locks_are_kept(workspace: FakeWorkspace, backe
     }
     with LocalBackend(config(workspace)) as second:
         second.client().lock(LockInfo(ID="3"))
-    assert [e.method for e in workspace.log.select(path=f"*/{RECORD}")] == ["GET", "PUT", "GET", "GET"]
+    assert [e.method for e in workspace.log.select(path=f"*/{RECORD}")] == ["GET", "PUT", "GET", "GET", "GET"]
     assert backend.workspaces() == ["default"]
 
 
