@@ -3,7 +3,8 @@
 Under `fencing = "strict"` the state is what the head in the lock store names; `{key}` is written after it.
 What `{key}` promises: once nobody writes, it is the last state. Who publishes looks at the head and publishes
 what came meanwhile too, so that the last one to write leaves what is current. A process that is killed
-between the two leaves an older copy until the next write; `doctor` says so.
+between the two, and a publication that fails (which the log says; the write itself has succeeded), leave an
+older copy until the next write; `doctor` says so.
 
 By Files API 2.0, where a write knows no condition, a publisher that stands still may put an older copy over a
 newer one, until he has looked. By 3.0 he cannot: he writes on condition of the ETag that he read before he

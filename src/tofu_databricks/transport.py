@@ -107,10 +107,9 @@ class Transport:
         """One call with its retries; the answer is a 2xx.
 
         `path` is percent-encoded already; `json` is a body in the place of `data`; `what` names the call in
-        errors. Raises a `BackendError` for
-        every other outcome. After a call that is not `read_only` (default: GET and HEAD are) the error's
-        `definite` is false when any of the attempts may have taken effect. `guard` is called before every
-        attempt but the first and raises the `BackendError` that forbids it.
+        errors. Raises a `BackendError` for every other outcome. After a call that is not `read_only` (default:
+        GET and HEAD are) the error's `definite` is false when any of the attempts may have taken effect.
+        `guard` is called before every attempt but the first and raises the `BackendError` that forbids it.
         """
         what = what or f"{method} {path}"
         if read_only is None:

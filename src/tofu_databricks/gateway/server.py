@@ -24,17 +24,17 @@ from tofu_databricks.gateway.connection import HEAD_BYTES, Connection
 IDLE_SECONDS = 120
 """Longer than the 90 s for which Go's HTTP client keeps an idle connection: the client closes first,
 so that none of its requests meets a connection that is just being closed."""
-DRAIN_SECONDS = 180
-"""How long a stopping server waits for the requests in flight: longer than a backend tries to complete a
-call (120 s)."""
 
 
 class Gateway:
     """A `GatewayApp` on a socket, from construction on; `url` is its address.
 
     As a context manager it serves in a thread; `run` serves in the calling thread until `request_stop`.
-    Both end with the requests in flight completed. Raises `ConfigError` when the address
-    cannot be bound.
+    Both end with the requests in flight completed, and set no deadline of their own to that: a write may be
+    several SQL statements of five minutes each. It ends all the same, since whatever the backend asks for has
+    a bound, and a client that stalls is given up (`Limits.patience`).
+
+    Raises `ConfigError` when the address cannot be bound.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Gateway:
             ws="none",
             h11_max_incomplete_event_size=HEAD_BYTES,
             timeout_keep_alive=IDLE_SECONDS,
-            timeout_graceful_shutdown=DRAIN_SECONDS,
+            timeout_graceful_shutdown=None,
             ssl_certfile=tls_cert,
             ssl_keyfile=tls_key,
         )

@@ -41,7 +41,7 @@ class DeltaHeads(DeltaLocks):
         return {str(key): str(head) for key, head in rows}
 
     def move_head(self, key: str, lock_id: str | None, old: str | None, new: str) -> bool:
-        """See `HeadStore.move_head`. Two statements where neither a head nor a lock has ever been."""
+        """See `HeadStore.move_head`. One statement; three for a first head without a lock."""
         values = {"k": key, "new": new}
         condition = "lock_key = :k"
         if lock_id is not None:
