@@ -245,8 +245,5 @@ def _run(job: bytes, connection: Connection) -> None:
 
 
 def _leave(number: int, frame: object) -> None:
-    """Ends as a program does that is asked to: what was begun is unwound and exit handlers run. Who is asked
-    again ends at once: what is raised here is lost where Python ignores exceptions, as in a finaliser."""
-    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(one, signal.SIG_DFL)
+    """Ends as a program does that is asked to: what was begun is unwound and exit handlers run."""
     sys.exit(128 + number)
