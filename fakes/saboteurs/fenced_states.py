@@ -8,7 +8,7 @@ from typing import ClassVar
 from lockproof.fakes.saboteurs.broken import Register
 from lockproof.fakes.saboteurs.broken_databricks import Broken
 from tofu_databricks.errors import BackendError, StaleWrite
-from tofu_databricks.fenced import FencedState, Seen
+from tofu_databricks.fenced import FencedState, Move, Seen
 from tofu_databricks.heads import Version, Versions
 from tofu_databricks.lockrecord import Agreement, LockStoreRecord
 from tofu_databricks.published import Copies, Newer
@@ -49,7 +49,7 @@ class KeepsEveryObject(StrictBroken):
 
 
 class TrustingState(FencedState):
-    def _moved(self, seen: Seen, after: Versions, lock_id: str | None) -> bool | None:
+    def _moved(self, seen: Seen, after: Versions, lock_id: str | None) -> Move:
         try:
             moved = self.locks.move_head(self.path, lock_id, seen.text, after.text())
         except BackendError as error:
@@ -57,7 +57,7 @@ class TrustingState(FencedState):
             raise
         if not moved:
             raise StaleWrite("the write was refused: the state moved on")
-        return True
+        return Move.MADE
 
 
 @register.breaks("DBX-FENCE-005", "LOCK-FENCE-003")

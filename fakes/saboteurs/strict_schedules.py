@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 from lockproof.fakes.saboteurs.broken import Register
 from lockproof.fakes.saboteurs.fenced_states import StrictBroken
 from tofu_databricks.client import StateClient
-from tofu_databricks.fenced import FencedState, Seen
+from tofu_databricks.fenced import FencedState, Move, Seen
 from tofu_databricks.files_v3 import FILES, ConditionalFiles
 from tofu_databricks.heads import Versions
 from tofu_databricks.lockinfo import LockInfo
@@ -22,7 +22,7 @@ copies = Register(__name__, "databricks", only=("DBX-FENCE-003",))
 
 
 class UnheldState(FencedState):
-    def _moved(self, seen: Seen, after: Versions, lock_id: str | None) -> bool | None:
+    def _moved(self, seen: Seen, after: Versions, lock_id: str | None) -> Move:
         return super()._moved(seen, after, None)
 
 

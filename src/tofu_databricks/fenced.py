@@ -22,6 +22,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from typing import NamedTuple
 
@@ -59,6 +60,15 @@ class Seen(NamedTuple):
     holder: LockInfo | None
     text: str | None
     versions: Versions
+
+
+class Move(Enum):
+    """What became of a statement that moves the head."""
+
+    MADE = "by this very delivery"
+    FOUND = "made by an earlier one, as a look shows"
+    PENDING = "not made, but the head is still the one it waits for: a delivery may yet arrive"
+    OVERTAKEN = "never made: the head is another, and texts of heads do not come again"
 
 
 @dataclass(frozen=True)
@@ -145,33 +155,38 @@ class FencedState:
         """Makes `data` the newest version (`None`: a deletion), while `require` raises nothing."""
         self.record.require()
         written: Version | None = None
-        before: Seen | None = None
-        lost = False
+        pending: Seen | None = None  # the head that a statement to move it to `written` still waits for
         try:
             for turn in range(ROUNDS):
                 seen = self._look()
-                if lost and before and written and self._has(seen, written):  # it arrived since we looked
-                    self._publish(written, data)
-                    self._collect(before.versions.objects() - before.versions.then(written).objects())
-                    return
+                if pending and written:
+                    if self._has(seen, written):  # it arrived since we looked
+                        outdated = pending.versions.objects() - pending.versions.then(written).objects()
+                        self._finish(written, data, outdated)
+                        return
+                    if seen.text != pending.text:
+                        self._discard(written)  # who moved the head may have taken it for a stray
+                        written = pending = None
                 require(seen.holder)
-                if written is None or before is None or before.text != seen.text:
-                    self._discard(written)  # who moved the head may have taken it for a stray
-                    written = None
-                    written = self._stored(data, seen, lock_id)
+                written = written or self._stored(data, seen, lock_id)
                 strays = self._strays(seen, thorough=data is None)
                 after = seen.versions.then(written)
-                moved = self._moved(seen, after, lock_id)
-                if moved:
-                    self._publish(written, data)
-                    self._collect((seen.versions.objects() | strays) - after.objects())
+                written = after.all[0]
+                move = self._moved(seen, after, lock_id)
+                if move in (Move.MADE, Move.FOUND):
+                    found = seen.versions.objects() | (strays if move is Move.MADE else set())
+                    self._finish(written, data, found - after.objects())
                     return
-                before, lost = seen, lost or moved is None
+                if move is Move.PENDING:
+                    pending = seen
+                else:
+                    self._discard(written)
+                    written = pending = None
                 self._wait(turn)
             raise Unavailable(f"{self.path} is written by so many that no write got through")
         except BackendError as error:
             # A statement that is still under way finds the lock gone as we did; nothing else would stop it.
-            if lost and not (lock_id and isinstance(error, LockMismatch | LockNotHeld)):
+            if pending and not (lock_id and isinstance(error, LockMismatch | LockNotHeld)):
                 error.definite = False
             if error.definite:
                 self._discard(written)
@@ -191,22 +206,24 @@ class FencedState:
             self.volume.write(self._object(name), data, guard=guard)
         return Version(number, name, len(data), now, lock_id or "")
 
-    def _moved(self, seen: Seen, after: Versions, lock_id: str | None) -> bool | None:
-        """Whether the head came to name our version. `None`: not yet, but the statement may yet arrive."""
+    def _moved(self, seen: Seen, after: Versions, lock_id: str | None) -> Move:
+        """Moves the head from what was seen. Raises `Unavailable` when nobody can tell what came of it."""
         lost = ""
         try:
             if self.locks.move_head(self.path, lock_id, seen.text, after.text()):
-                return True
+                return Move.MADE
         except BackendError as error:
             if error.definite:
                 raise
             lost = str(error)
         try:
-            seen = self._look()
+            now = self._look()
         except BackendError as error:
             unknown = f"{lost or error}; whether the write took effect is unknown"
             raise Unavailable(unknown, definite=False) from error
-        return self._has(seen, after.all[0]) or (None if lost else False)
+        if self._has(now, after.all[0]):
+            return Move.FOUND
+        return Move.PENDING if now.text == seen.text else Move.OVERTAKEN
 
     def _has(self, seen: Seen, version: Version) -> bool:
         """Whether `version` took effect. Raises `Unavailable` when the head does not tell any more."""
@@ -219,6 +236,10 @@ class FencedState:
         require_holder(self._look().holder, lock_id)
 
     # --- what comes after a write, and cannot fail it
+
+    def _finish(self, version: Version, data: bytes | None, outdated: Iterable[str]) -> None:
+        self._publish(version, data)
+        self._collect(outdated)
 
     def _publish(self, version: Version, data: bytes | None) -> None:
         self.checkpoint("state.publish")
@@ -234,8 +255,10 @@ class FencedState:
     def _strays(self, seen: Seen, *, thorough: bool) -> set[str]:
         """Objects that writers left who were killed or refused. Looked for now and then.
 
-        Those are there before this write takes effect, and it does not name them: nobody ever will, since
-        whoever has written one and not moved the head yet will find it moved.
+        They may be deleted once the move that comes after this look is made, by itself: then they were there
+        while the head was what we saw. It does not name them, and nobody ever will, since whoever has written
+        one and not moved the head yet will find it moved. After a move that is only found to have been made,
+        perhaps before we looked, one of them may be of who has seen it made, and moves the head next.
         """
         latest = seen.versions.latest
         if not thorough and (latest is None or latest.number % KEPT):

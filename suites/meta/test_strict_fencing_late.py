@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -16,6 +18,7 @@ from tofu_databricks.fenced import FencedState
 from tofu_databricks.heads import KEPT
 from tofu_databricks.locks import HeadStore
 from tofu_databricks.seams import Clock
+from tofu_databricks.volume import Entry, Volume
 
 pytest_plugins = ("lockproof.suites.meta.strict_fixtures",)
 
@@ -47,6 +50,24 @@ class LateMove:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.store, name)
+
+
+@dataclass
+class Listed:
+    """A volume; before a directory is listed for the second time, `first` is done."""
+
+    volume: Volume
+    first: Callable[[], object]
+    times: int = 0
+
+    def entries(self, directory: str) -> Iterator[Entry]:
+        self.times += 1
+        if self.times == 2:
+            self.first()
+        return self.volume.entries(directory)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.volume, name)
 
 
 @dataclass
@@ -117,3 +138,38 @@ def test_a_move_that_arrives_long_before_its_writer_looks_is_unknown(bed: Strict
         late(client, move, Meanwhile(arrives)).put(LATE, lock_id)
     assert not failure.value.definite
     assert bed.client().get() == NEWER
+
+
+def test_a_move_that_arrives_late_collects_nothing_of_who_came_after_it(bed: StrictBed) -> None:
+    """Its writer looks for strays, while the next holder has stored an object that no head names yet."""
+    client, lock_id = started(bed)
+    for _ in range(KEPT - 1):
+        client.put(FIRST, lock_id=lock_id)  # with the next one strays are looked for
+    move, at_move, go_on = LateMove(bed.heads()), threading.Event(), threading.Event()
+
+    def stand_still(step: str) -> None:
+        if step == "lock.move":
+            at_move.set()
+            assert go_on.wait(60)
+
+    bob = bed.client(stand_still)
+
+    def overtake() -> None:
+        assert move.deliver()
+        bed.client().unlock(lock_id)
+        newer = bob.lock(info("bob"))
+        writes.append(pool.submit(bob.put, NEWER, lock_id=newer))
+        assert at_move.wait(60)
+
+    writes: list[Future[None]] = []
+    volume = Listed(bed.volume(), overtake)
+    state = replace(late(client, move, Hurried()), volume=cast("Volume", volume))
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            state.put(LATE, lock_id)
+        finally:
+            go_on.set()
+        writes[0].result(60)
+    assert volume.times == 2
+    assert bed.client().get() == bed.copy() == NEWER
+    assert numbers(bed)[:2] == [KEPT + 2, KEPT + 1]
