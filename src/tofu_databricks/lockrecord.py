@@ -86,8 +86,9 @@ class LockStoreRecord:
         if "lock_backend" not in theirs:
             raise ConfigError(
                 f"{self.path}, which says where locks of this state are kept, is empty, gone, or not ours: "
-                "put back what it was; or stop every client and gateway of this state, make sure that the files "
-                f"of its workspaces are the newest, and then delete {self.path} when nobody holds a lock"
+                "put back what it was; or stop every client and gateway of this state, make sure that the "
+                f"files of its workspaces are the newest, and then delete {self.path} when nobody holds "
+                "a lock"
             )
         agreement = Agreement(str(theirs.pop("files_api", "")), str(theirs.pop("era", "")))
         wanted = self.config.files_api if self.config.fencing == "strict" else ""
@@ -101,7 +102,8 @@ class LockStoreRecord:
             raise ConfigError(
                 f"locks of this state are kept in {_shown(theirs, agreement.files_api)}, "
                 f"not in {_shown(ours, wanted)}: use the same settings; or, to change them, stop every "
-                f"client and gateway of this state, {current}and then delete {self.path} when nobody holds a lock"
+                f"client and gateway of this state, {current}and then delete {self.path} when nobody "
+                "holds a lock"
             )
         if agreement.files_api == "3.0" and not self.config.files_host:
             raise ConfigError(
