@@ -6,15 +6,13 @@ from lockproof.chaos.arena import Arena
 from lockproof.chaos.plan import Plan
 from lockproof.plugin.fixtures import Backend
 from lockproof.spec import faults, needs, requirement, tier
-from lockproof.suites.faults.workload import Workload
+from lockproof.suites.faults.workload import UNFAIR, Workload
 
 CLIENTS = ("ann", "ben", "cam", "dot")
 OPERATIONS = 160
 FEWER = 100
 MANY = 3_000
 EVERY = 8
-UNFAIR = ("net.stale_read", "net.duplicate")
-"""What a history has no words for: reads of the past, and refusals that are about a repetition."""
 
 
 @needs("state", "locking")

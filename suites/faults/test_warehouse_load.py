@@ -8,8 +8,8 @@ from lockproof.chaos.arena import Arena
 from lockproof.chaos.plan import Plan
 from lockproof.plugin.fixtures import Backend
 from lockproof.spec import faults, needs, requirement, tier
-from lockproof.suites.faults.test_network_load import CLIENTS, MANY, UNFAIR
-from lockproof.suites.faults.workload import Workload
+from lockproof.suites.faults.test_network_load import CLIENTS, MANY
+from lockproof.suites.faults.workload import UNFAIR, Workload
 
 OPERATIONS = 60
 EVERY = 5

@@ -34,6 +34,11 @@ PATIENCE = 1.5
 them."""
 PADDING = 400
 """Bytes that a state has at least, so that there is a body to cut."""
+UNFAIR = ("net.stale_read", "net.duplicate")
+"""Faults that no load of clients is judged under, as a history has no words for what follows them. What was
+counted up after a stale read is rightly lost without strict fencing. A client whose request was delivered
+twice is answered as to the repetition: a correct server refuses to release what it has just released, and
+that reads as "not released"."""
 TURNS = {"count": 6, "read": 2, "list": 1, "scratch": 1}
 """What a client does next, by weight."""
 
