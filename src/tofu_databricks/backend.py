@@ -143,8 +143,11 @@ class Backend:
         )
 
     def files_api(self) -> str:
-        """The newest Files API that works here: `3.0` or `2.0`. One request where `files_host` is set."""
-        if self.conditional is None or self.conditional.unavailable(self.record.path):
+        """The newest Files API that there is here: `3.0` or `2.0`. One request where `files_host` is set.
+
+        Raises `BackendError`s where that cannot be told just now.
+        """
+        if self.conditional is None or self.conditional.missing(self.record.path):
             return "2.0"
         return "3.0"
 

@@ -227,9 +227,12 @@ def published(backend: Backend, client: StateClient) -> str:
     """By what API copies are published. Raises a `BackendError` where that fails, or left an old copy."""
     agreed = backend.record.agreed()
     api = agreed.files_api if agreed else backend.files_api()
-    if backend.conditional is not None and backend.config.files_api != "2.0":
-        reason = backend.conditional.unavailable(backend.record.path)
-        if reason and (api == "3.0" or backend.config.files_api == "3.0"):
+    if backend.conditional is not None and "3.0" in (api, backend.config.files_api):
+        try:
+            reason = backend.conditional.missing(backend.record.path)
+        except BackendError as error:
+            reason = str(error)
+        if reason:
             raise ConfigError(f"Files API 3.0 at {backend.config.files_host} cannot be used: {reason}")
     if client.fenced is not None and not client.fenced.copy_is_current():
         raise StaleWrite(f"not the state, which {client.fenced.objects} holds: the next write publishes it")

@@ -6,7 +6,7 @@ address of its own, has to be enabled for the workspace, and answers 412 where a
 
 from __future__ import annotations
 
-from tofu_databricks.errors import BackendError, InvalidRequest, MalformedReply, NotFound
+from tofu_databricks.errors import InvalidRequest, MalformedReply, NotFound
 from tofu_databricks.transport import Transport
 from tofu_databricks.volume import encode
 
@@ -44,14 +44,15 @@ class ConditionalFiles:
         """Removes the file whose tag is `etag`; False as for `write`."""
         return etag is None or self._changed("DELETE", path, etag, None)
 
-    def unavailable(self, path: str) -> str:
-        """Why this API cannot be used for `path`, empty when it can. One request where it answers."""
+    def missing(self, path: str) -> str:
+        """Why there is no such API at this address, empty when there is. One request.
+
+        An outage or a refusal says nothing of that: it is raised, and not taken for an API that is missing.
+        """
         try:
             reply = self.transport.request("GET", FILES + encode(path), what="Files API 3.0")
         except NotFound as error:
             return "the workspace does not serve it" if error.code == "ENDPOINT_NOT_FOUND" else ""
-        except BackendError as error:
-            return str(error)
         return "" if reply.header("ETag") else "it answers without ETags"
 
     def _changed(self, method: str, path: str, etag: str | None, data: bytes | None) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -14,7 +13,7 @@ from lockproof.suites.meta.strict_bed import KEY, OBJECTS, ROOT, Steps, StrictBe
 from tofu_databricks.backend import Backend
 from tofu_databricks.cli import cli
 from tofu_databricks.client import StateClient
-from tofu_databricks.errors import StaleWrite
+from tofu_databricks.errors import StaleWrite, Unavailable
 from tofu_databricks.files_v3 import ConditionalFiles
 
 pytest_plugins = ("lockproof.suites.meta.strict_fixtures",)
@@ -179,27 +178,27 @@ def test_a_lost_reply_of_the_copy_is_made_good(conditional: StrictBed) -> None:
     assert (client.get(), conditional.copy()) == (NEWER, NEWER)
 
 
-@pytest.mark.parametrize("missing", ["endpoint", "address", "tags"])
+@pytest.mark.parametrize("missing", ["endpoint", "tags"])
 def test_an_api_that_is_not_there_is_told(conditional: StrictBed, missing: str) -> None:
-    """The preview is switched off, nobody is at the address, or it is another API: each has its sentence."""
-    settings: dict[str, Any] = {}
+    """The preview is switched off, or it is another API: each has its sentence."""
     if missing == "endpoint":
         conditional.lakebase.workspace.fidelity.change(files_api_3=False)
-    elif missing == "address":
-        settings["files_host"] = "http://127.0.0.1:1"
     else:
         conditional.volume().write(PATH, FIRST)
         conditional.control.add_fault(method="GET", path=f"/api/3.0/fs/files{PATH}", status=200, body="{}")
-    reason = conditional_files(conditional.backend(**settings)).unavailable(PATH)
-    expected = {
-        "endpoint": "the workspace does not serve it",
-        "address": "no answer from http://127.0.0.1:1",
-        "tags": "it answers without ETags",
-    }
-    assert expected[missing] in reason
-    assert conditional_files(conditional.backend()).unavailable(f"{PATH}-absent") == (
+    reason = conditional_files(conditional.backend()).missing(PATH)
+    expected = {"endpoint": "the workspace does not serve it", "tags": "it answers without ETags"}
+    assert reason == expected[missing]
+    assert conditional_files(conditional.backend()).missing(f"{PATH}-absent") == (
         reason if missing == "endpoint" else ""
     )
+
+
+def test_nobody_at_its_address_is_no_api_that_is_not_there(conditional: StrictBed) -> None:
+    """An address that does not answer may answer again: that is an error of its own."""
+    files = conditional_files(conditional.backend(files_host="http://127.0.0.1:1"))
+    with pytest.raises(Unavailable, match=r"no answer from http://127\.0\.0\.1:1"):
+        files.missing(PATH)
 
 
 def test_a_copy_that_cannot_be_published_fails_no_write(

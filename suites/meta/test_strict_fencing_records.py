@@ -9,7 +9,14 @@ import pytest
 
 from lockproof.suites.meta.lock_calls import info
 from lockproof.suites.meta.strict_bed import RECORD, ROOT, Steps, StrictBed
-from tofu_databricks.errors import ConfigError
+from tofu_databricks.errors import (
+    BackendError,
+    ConfigError,
+    PermissionDenied,
+    Throttled,
+    Unauthenticated,
+    Unavailable,
+)
 
 pytest_plugins = ("lockproof.suites.meta.strict_fixtures",)
 
@@ -162,8 +169,26 @@ def test_auto_takes_the_api_that_is_recorded(conditional: StrictBed) -> None:
 
 
 def test_auto_without_the_api_is_plain(conditional: StrictBed) -> None:
-    """A workspace that does not serve 3.0, or an address where nobody is, means 2.0."""
+    """A workspace that does not serve 3.0 means 2.0."""
     conditional.lakebase.workspace.fidelity.change(files_api_3=False)
     conditional.client(files_api="auto").put(FIRST)
     assert json.loads(conditional.volume().read(f"{ROOT}/{RECORD}") or b"")["files_api"] == "2.0"
-    assert conditional.backend(files_api="auto", files_host="http://127.0.0.1:1").files_api() == "2.0"
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [(503, Unavailable), (429, Throttled), (401, Unauthenticated), (403, PermissionDenied)],
+)
+def test_auto_records_nothing_while_it_cannot_tell(
+    conditional: StrictBed, answer: int, error: type[BackendError]
+) -> None:
+    """An outage passes and a record does not: the first lock fails, and the next one finds the API."""
+    conditional.control.add_fault(method="GET", path="/api/3.0/*", status=answer, times=None)
+    with pytest.raises(error) as failure:
+        conditional.client(files_api="auto", retry_deadline=1).lock(info("ann"))
+    assert failure.value.definite
+    assert conditional.volume().read(f"{ROOT}/{RECORD}") is None
+    conditional.control.clear_faults()
+    client = conditional.client(files_api="auto")
+    client.unlock(client.lock(info("ann")))
+    assert json.loads(conditional.volume().read(f"{ROOT}/{RECORD}") or b"")["files_api"] == "3.0"
