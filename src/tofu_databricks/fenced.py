@@ -188,7 +188,7 @@ class FencedState:
             # A statement that is still under way finds the lock gone as we did; nothing else would stop it.
             if pending and not (lock_id and isinstance(error, LockMismatch | LockNotHeld)):
                 error.definite = False
-            if error.definite:
+            if error.definite and not pending:  # under the same lock id, taken again, it may be named yet
                 self._discard(written)
             raise
 

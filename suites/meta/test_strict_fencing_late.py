@@ -13,7 +13,7 @@ import pytest
 from lockproof.suites.meta.lock_calls import info
 from lockproof.suites.meta.strict_bed import Hurried, StrictBed, fenced
 from tofu_databricks.client import StateClient
-from tofu_databricks.errors import Unavailable
+from tofu_databricks.errors import LockNotHeld, Unavailable
 from tofu_databricks.fenced import FencedState
 from tofu_databricks.heads import KEPT
 from tofu_databricks.locks import HeadStore
@@ -173,3 +173,25 @@ def test_a_move_that_arrives_late_collects_nothing_of_who_came_after_it(bed: Str
     assert volume.times == 2
     assert bed.client().get() == bed.copy() == NEWER
     assert numbers(bed)[:2] == [KEPT + 2, KEPT + 1]
+
+
+@pytest.mark.parametrize("sent_again", [False, True], ids=["unanswered", "sent again"])
+def test_a_move_that_arrives_under_its_id_again_leaves_a_state(bed: StrictBed, sent_again: bool) -> None:
+    """Its writer was refused, and takes the lock under the same id: what the head then names is there. The
+    object of a move that never arrives goes with a later write."""
+    client, lock_id = started(bed)
+    mine = client.lock_holder()
+    assert mine is not None
+    move = LateMove(bed.heads(), sent_again, then=lambda: bed.client().unlock(lock_id))
+    with pytest.raises(LockNotHeld):
+        late(client, move).put(LATE, lock_id)
+    assert len(bed.objects()) == 2
+    client.lock(mine)
+    assert move.deliver()
+    assert bed.client().get() == LATE
+    with pytest.raises(LockNotHeld):
+        late(client, LateMove(bed.heads(), then=lambda: bed.client().unlock(lock_id))).put(LATE, lock_id)
+    client.lock(mine)
+    for _ in range(KEPT):
+        client.put(NEWER, lock_id=lock_id)
+    assert set(bed.objects()) == fenced(client)._look().versions.objects()
