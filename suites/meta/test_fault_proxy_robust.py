@@ -101,6 +101,16 @@ def test_end_of_a_connection_is_kept_back_by_a_partition(proxy: FaultProxy, dire
         assert other.recv(1) == b""
 
 
+def test_partition_that_is_about_to_be_lifted_holds_nobody(proxy: FaultProxy) -> None:
+    """Between its release and the loop's turn to lift it a partition stops no relay, nor the loop."""
+    with relayed(proxy) as (link, client, server):
+        partition = link.partition()
+        partition.on_release = lambda: None  # the loop's turn has not come
+        partition.disarm()
+        client.sendall(b"x")
+        assert server.recv(1) == b"x"
+
+
 @pytest.mark.parametrize("from_client", [True, False])
 def test_reset_passes_on(proxy: FaultProxy, from_client: bool) -> None:
     """One side's RST ends the other side's connection too."""

@@ -156,7 +156,7 @@ class Link:
         while closed := [
             armed
             for armed in self._partitions
-            if isinstance(armed.fault, Partition) and armed.fault.covers(direction)
+            if isinstance(armed.fault, Partition) and armed.fault.covers(direction) and not armed.released
         ]:
             closed[0].hit()
             await closed[0].hold()
