@@ -14,9 +14,9 @@ from lockproof.fakes.saboteurs.direct_locks import DirectBroken
 from tofu_databricks.errors import BackendError, StateLocked, Unavailable
 from tofu_databricks.lockinfo import LockInfo
 from tofu_databricks.locks import LockStore
-from tofu_databricks.locks.delta import DeltaLocks, holder_of
+from tofu_databricks.locks.delta import DeltaLocks
 from tofu_databricks.locks.delta_direct import Attempt, DirectDeltaLocks
-from tofu_databricks.locks.delta_rows import Row, Snapshot
+from tofu_databricks.locks.delta_rows import Row, Snapshot, holder_in_row
 from tofu_databricks.locks.warehouse import Rows, SqlError, Warehouse
 from tofu_databricks.reply import Reply
 from tofu_databricks.transport import Guard, Transport, decode_object
@@ -135,7 +135,7 @@ class LookingLocks(DeltaLocks):
             self._seed(key)
         for lock_id, theirs in rows:
             if lock_id is not None:
-                raise StateLocked(holder=holder_of(lock_id, theirs))
+                raise StateLocked(holder=holder_in_row(lock_id, theirs))
         claim = f"UPDATE {self._table} SET lock_id = :id, info = :info WHERE lock_key = :k"
         self._write("lock.acquire", claim, {"k": key, "id": info.ID, "info": json.dumps(asdict(info))})
         return info.ID

@@ -107,9 +107,10 @@ class Transport:
         """One call with its retries; the answer is a 2xx.
 
         `path` is percent-encoded already; `json` is a body in the place of `data`; `what` names the call in
-        errors. Raises a `BackendError` for every other outcome. After a call that is not `read_only` (default:
-        GET and HEAD are) the error's `definite` is false when any of the attempts may have taken effect.
-        `guard` is called before every attempt but the first and raises the `BackendError` that forbids it.
+        errors. Raises a `BackendError` for every other outcome. After a call that is not `read_only`
+        (default: GET and HEAD are) the error's `definite` is false when any of the attempts may have taken
+        effect. `guard` is called before every attempt but the first and raises the `BackendError` that
+        forbids it.
         """
         what = what or f"{method} {path}"
         if read_only is None:
@@ -118,23 +119,6 @@ class Transport:
             data, headers = dump(json), {"Content-Type": "application/json", **(headers or {})}
         call = _Call(self, method, path, query, data, headers or {}, what, read_only, guard)
         return call.run()
-
-    def request_json(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str] | None = None,
-        json: Any = None,
-        what: str = "",
-        read_only: bool | None = None,
-    ) -> dict[str, Any]:
-        """As `request`, with a JSON body and a JSON object as the answer.
-
-        Raises `MalformedReply` when the answer is something else.
-        """
-        reply = self.request(method, path, query=query, json=json, what=what, read_only=read_only)
-        return decode_object(reply, what or f"{method} {path}")
 
     def pause(self, reply: Reply) -> float | None:
         """Seconds that a reply asks to wait before the next attempt; `None` when it does not say."""

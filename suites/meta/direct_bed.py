@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lockproof.suites.meta.fake_bed import Bed
+from lockproof.suites.meta.hurried import Hurried
 from lockproof.suites.meta.sql_bed import Sql
 from tofu_databricks.locks.delta import DeltaLocks
 from tofu_databricks.locks.delta_direct import DirectDeltaLocks
 from tofu_databricks.locks.delta_storage import CatalogStorage, GivenStorage
 from tofu_databricks.locks.warehouse import Warehouse
-from tofu_databricks.seams import SystemClock
 from tofu_databricks.transport import Transport
 
 KEY = "/Volumes/main/default/v/terraform.tfstate"
 TABLE = "main.default.state_locks"
-
-
-class Hurried(SystemClock):
-    """Waits hardly at all."""
-
-    def sleep(self, seconds: float) -> None:
-        threading.Event().wait(min(seconds, 0.01))
 
 
 class FakesClock(Hurried):

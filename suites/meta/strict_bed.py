@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import psycopg
 from lockproof.fakes.databricks.control import FakeControl
 from lockproof.fakes.databricks.lakebase_service import PROJECT
 from lockproof.fakes.databricks.sql.steering import SqlControl
+from lockproof.suites.meta.hurried import Hurried
 from lockproof.suites.meta.lakebase_bed import LakebaseBed
 from tofu_databricks.backend import Backend
 from tofu_databricks.client import StateClient
@@ -21,7 +21,6 @@ from tofu_databricks.config import Config
 from tofu_databricks.fenced import FencedState
 from tofu_databricks.locks import HeadStore
 from tofu_databricks.locks.warehouse import Warehouse
-from tofu_databricks.seams import SystemClock
 from tofu_databricks.volume import Volume
 
 STORES = ("lakebase", "delta", "delta-direct")
@@ -30,13 +29,6 @@ OBJECTS = f"{KEY}.tofu-workspaces/objects"
 RECORD = f"{KEY}.tofu-workspaces/lock-store.json"
 ROOT = "/Volumes/main/default/v"
 VOLUME = "main.default.v"
-
-
-class Hurried(SystemClock):
-    """Waits hardly at all."""
-
-    def sleep(self, seconds: float) -> None:
-        threading.Event().wait(min(seconds, 0.01))
 
 
 @dataclass

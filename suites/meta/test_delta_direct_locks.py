@@ -344,3 +344,14 @@ def test_several_rows_of_a_key_become_one(shared: SharedTable) -> None:
     mine = info("ann")
     shared.directly().acquire(KEY, mine)
     assert shared.sql.run("SELECT lock_key, lock_id FROM state_locks") == [[KEY, mine.ID]]
+
+
+def test_direct_locks_use_nothing_of_the_warehouse() -> None:
+    """What both kinds know of a row is beneath both: a direct lock imports no SQL."""
+    script = "import sys, tofu_databricks.locks.delta_direct_heads; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = {
+        name.rpartition(".")[2] for name in run.stdout.split() if name.startswith("tofu_databricks.locks.")
+    }
+    assert loaded >= {"delta_direct", "delta_rows"}
+    assert not loaded & {"delta", "delta_heads", "warehouse"}

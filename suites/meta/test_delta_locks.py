@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 
 from lockproof.fakes.databricks.sql.steering import SqlControl
 from lockproof.suites.meta.fake_bed import Bed, reach
+from lockproof.suites.meta.hurried import Hurried
 from lockproof.suites.meta.lock_calls import info, together
 from lockproof.suites.meta.sql_bed import STATEMENTS, Sql
 from tofu_databricks.errors import (
@@ -24,17 +24,9 @@ from tofu_databricks.errors import (
 )
 from tofu_databricks.locks.delta import DeltaLocks
 from tofu_databricks.locks.warehouse import Warehouse
-from tofu_databricks.seams import SystemClock
 from tofu_databricks.transport import Transport
 
 KEY = "/Volumes/main/default/v/terraform.tfstate"
-
-
-class Hurried(SystemClock):
-    """Waits hardly at all."""
-
-    def sleep(self, seconds: float) -> None:
-        threading.Event().wait(min(seconds, 0.01))
 
 
 @dataclass

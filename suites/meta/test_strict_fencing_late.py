@@ -10,8 +10,9 @@ from typing import Any, cast
 
 import pytest
 
+from lockproof.suites.meta.hurried import Hurried
 from lockproof.suites.meta.lock_calls import info
-from lockproof.suites.meta.strict_bed import Hurried, StrictBed, fenced
+from lockproof.suites.meta.strict_bed import StrictBed, fenced
 from tofu_databricks.client import StateClient
 from tofu_databricks.errors import LockNotHeld, Unavailable
 from tofu_databricks.fenced import FencedState

@@ -35,7 +35,7 @@ from tofu_databricks.errors import (
     Unavailable,
 )
 from tofu_databricks.reply import one_line
-from tofu_databricks.transport import Transport
+from tofu_databricks.transport import Transport, decode_object
 
 HOST = "https://workspace.example"
 TOKEN = "dapi0123456789abcdef"
@@ -532,19 +532,21 @@ def test_certificates_are_verified_as_configured(tls_server: tuple[str, str]) ->
 
 
 def test_json_goes_out_and_comes_back() -> None:
-    """request_json sends a JSON body and returns the object; an empty answer is an empty object."""
+    """A JSON body says what it is; the answer is read as an object, an empty one as an empty object."""
     script = Script(ok(b'{"token": "t"}'), ok(b""))
     subject = transport(script)
-    assert subject.request_json("POST", "/x", json={"a": 1}) == {"token": "t"}
-    assert subject.request_json("GET", "/x") == {}
+    assert decode_object(subject.request("POST", "/x", json={"a": 1}), "minting") == {"token": "t"}
+    assert decode_object(subject.request("GET", "/x"), "listing") == {}
     assert (script.sent[0].body, script.sent[0].headers["Content-Type"]) == (b'{"a":1}', "application/json")
 
 
 @pytest.mark.parametrize("body", [b"[1]", b"{", b"<html>", b"[" * 100_000])
 def test_answer_that_is_no_json_object_is_malformed(body: bytes) -> None:
     """A proxy's page in place of JSON is its own error."""
-    error = failure_of(lambda: transport(Script(ok(body))).request_json("GET", "/x", what="listing"))
+    reply = transport(Script(ok(body))).request("GET", "/x")
+    error = failure_of(lambda: decode_object(reply, "listing"))
     assert type(error) is MalformedReply
+    assert str(error).startswith("listing was answered with")
 
 
 def test_checkpoint_is_called_before_each_attempt() -> None:

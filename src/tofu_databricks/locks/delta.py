@@ -29,6 +29,7 @@ from tofu_databricks.errors import (
     Unavailable,
 )
 from tofu_databricks.lockinfo import LockInfo
+from tofu_databricks.locks.delta_rows import holder_in_row
 from tofu_databricks.locks.warehouse import Rows, SqlError, Warehouse
 from tofu_databricks.seams import Checkpoint, Clock, SystemClock, no_checkpoint
 
@@ -38,7 +39,6 @@ ROUNDS = 10
 """How often a statement may lose a race without a holder to show for it before we give up."""
 FIRST_WAIT = 0.2
 LONGEST_WAIT = 3.0
-_FIRST = json.JSONDecoder()
 
 
 class DeltaLocks:
@@ -318,18 +318,9 @@ class _Lost(Exception):
         self.resent = resent
 
 
-def holder_of(lock_id: str, info: str | None) -> LockInfo:
-    """The row's id counts; `info` is what its holder wrote, and behind it the trace of a release."""
-    try:
-        known = LockInfo.from_json(_FIRST.raw_decode((info or "{}").lstrip())[0])
-    except ValueError:
-        known = LockInfo()
-    return LockInfo(**{**asdict(known), "ID": lock_id})
-
-
 def _holders(rows: Sequence[tuple[str | None, str | None]]) -> list[LockInfo]:
     """Who holds, each once."""
-    found = {lock_id: holder_of(lock_id, info) for lock_id, info in rows if lock_id is not None}
+    found = {lock_id: holder_in_row(lock_id, info) for lock_id, info in rows if lock_id is not None}
     return list(found.values())
 
 

@@ -34,7 +34,7 @@ from tofu_databricks.errors import (
     Unavailable,
 )
 from tofu_databricks.lockinfo import LockInfo
-from tofu_databricks.locks.delta_rows import COLUMNS, EPOCH, HEAD_COLUMNS, Row, Snapshot, batch_of
+from tofu_databricks.locks.delta_rows import COLUMNS, COLUMNS_WITH_HEAD, EPOCH, Row, Snapshot, batch_of
 from tofu_databricks.locks.delta_storage import Access, Storage
 from tofu_databricks.reply import one_line
 from tofu_databricks.seams import Checkpoint, Clock, SystemClock, no_checkpoint
@@ -314,7 +314,7 @@ class DirectDeltaLocks:
     def _columns(self, table: DeltaTable) -> Mapping[str, str]:
         """Name and type of each column. Raises `ConfigError` for a table that is not one of ours."""
         found = {item["name"]: item["type"] for item in json.loads(table.schema().to_json())["fields"]}
-        for ours in (COLUMNS, HEAD_COLUMNS):
+        for ours in (COLUMNS, COLUMNS_WITH_HEAD):
             if found == ours:
                 return ours
         shown = ", ".join(f"{name} {kind}" for name, kind in found.items())

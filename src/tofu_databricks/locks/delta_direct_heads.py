@@ -11,16 +11,16 @@ from collections.abc import Mapping
 from tofu_databricks.errors import LockTableMissing, PermissionDenied, Unavailable
 from tofu_databricks.locks import Head
 from tofu_databricks.locks.delta_direct import ROUNDS, DirectDeltaLocks
-from tofu_databricks.locks.delta_rows import HEAD_COLUMNS, Row, Snapshot
+from tofu_databricks.locks.delta_rows import COLUMNS_WITH_HEAD, Row, Snapshot
 
 
 class DirectDeltaHeads(DirectDeltaLocks):
     """The `HeadStore` on the storage of a Delta table: `DirectDeltaLocks`, and the column `head`."""
 
-    columns = HEAD_COLUMNS
+    columns = COLUMNS_WITH_HEAD
 
-    def head(self, key: str) -> Head:
-        """See `HeadStore.head`."""
+    def head(self, key: str, *, confirmed: bool = False) -> Head:
+        """See `HeadStore.head`. What the log shows is in the storage: there is nothing to confirm."""
         with self._mutex:
             self.checkpoint("lock.head")
             snapshot = self._snapshot()
@@ -57,7 +57,7 @@ class DirectDeltaHeads(DirectDeltaLocks):
         for _ in range(ROUNDS):
             with self._mutex:
                 snapshot = self._snapshot()
-                if snapshot.columns == HEAD_COLUMNS:
+                if snapshot.columns == COLUMNS_WITH_HEAD:
                     return
                 self._add_column(snapshot)
         raise Unavailable(

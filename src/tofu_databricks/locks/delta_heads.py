@@ -11,7 +11,8 @@ from collections.abc import Mapping
 
 from tofu_databricks.errors import BackendError, LockTableMissing, MalformedReply, Unavailable
 from tofu_databricks.locks import Head
-from tofu_databricks.locks.delta import ROUNDS, DeltaLocks, holder_of
+from tofu_databricks.locks.delta import ROUNDS, DeltaLocks
+from tofu_databricks.locks.delta_rows import holder_in_row
 from tofu_databricks.locks.warehouse import SqlError
 
 NO_SUCH_COLUMN = "42703"
@@ -22,11 +23,11 @@ class DeltaHeads(DeltaLocks):
 
     columns = f"{DeltaLocks.columns}, head STRING"
 
-    def head(self, key: str) -> Head:
-        """See `HeadStore.head`."""
+    def head(self, key: str, *, confirmed: bool = False) -> Head:
+        """See `HeadStore.head`. What the log shows is in the storage: there is nothing to confirm."""
         statement = f"SELECT lock_id, info, head FROM {self._table} WHERE lock_key = :k"
         rows = self._attempt("lock.head", statement, {"k": key}, read_only=True).cells
-        holders = [holder_of(lock_id, info) for lock_id, info, _ in rows if lock_id is not None]
+        holders = [holder_in_row(lock_id, info) for lock_id, info, _ in rows if lock_id is not None]
         heads = {head for _, _, head in rows if head is not None}
         if len(heads) > 1:
             raise MalformedReply(f"the lock table {self.name} has two heads for {key}")

@@ -1,24 +1,25 @@
-"""The rows of a Delta lock table as the engine reads and takes them."""
+"""The rows of a Delta lock table: who holds by them, and how the engine of direct locks takes them."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tofu_databricks.errors import MalformedReply
 from tofu_databricks.lockinfo import LockInfo
-from tofu_databricks.locks.delta import holder_of
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 COLUMNS = {"lock_key": "string", "lock_id": "string", "info": "string", "changed_at": "timestamp"}
 """What the table has for locks."""
-HEAD_COLUMNS = {**COLUMNS, "head": "string"}
+COLUMNS_WITH_HEAD = {**COLUMNS, "head": "string"}
 """What it has where heads are kept; who only locks leaves them as they are."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST = json.JSONDecoder()
 
 
 class Row(NamedTuple):
@@ -41,7 +42,7 @@ class Snapshot:
     def holders(self, key: str) -> list[LockInfo]:
         """Who holds the key, each once."""
         found = {
-            row.lock_id: holder_of(row.lock_id, row.info)
+            row.lock_id: holder_in_row(row.lock_id, row.info)
             for row in self.rows
             if row.lock_key == key and row.lock_id is not None
         }
@@ -57,6 +58,15 @@ class Snapshot:
     def others(self, key: str) -> list[Row]:
         """The rows of all other keys."""
         return [row for row in self.rows if row.lock_key != key]
+
+
+def holder_in_row(lock_id: str, info: str | None) -> LockInfo:
+    """The row's id counts; `info` is what its holder wrote, and behind it the trace of a release."""
+    try:
+        known = LockInfo.from_json(_FIRST.raw_decode((info or "{}").lstrip())[0])
+    except ValueError:
+        known = LockInfo()
+    return LockInfo(**{**asdict(known), "ID": lock_id})
 
 
 def batch_of(rows: Sequence[Row], columns: Mapping[str, str]) -> Any:
