@@ -134,6 +134,7 @@ class Backend:
             self.transport_class(
                 lambda: config.files_host,
                 credentials.headers,
+                refused=credentials.refused,
                 adapter=adapter,
                 clock=self.clock,
                 checkpoint=self.checkpoint,

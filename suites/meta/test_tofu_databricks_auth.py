@@ -15,6 +15,7 @@ from lockproof.driver.databricks_bed import SkippingClock
 from lockproof.fakes.databricks import FakeWorkspace
 from lockproof.fakes.databricks.inprocess import activate
 from tofu_databricks.auth import Credentials
+from tofu_databricks.backend import Backend
 from tofu_databricks.cli import cli
 from tofu_databricks.config import Config
 from tofu_databricks.errors import BackendError, ConfigError, MalformedReply, Unauthenticated, Unavailable
@@ -371,6 +372,20 @@ def test_doctor_shows_no_token_that_cannot_be_sent(
     assert isinstance(result.exception, SystemExit)
     assert result.output.count("DATABRICKS_TOKEN holds a line break: remove it") == 3
     assert "secret" not in result.output
+
+
+def test_token_that_files_api_3_refuses_is_looked_up_again(workspace: FakeWorkspace, tmp_path: Path) -> None:
+    """The other address takes the same credentials, and its refusal counts as the workspace's does."""
+    profile = tmp_path / "databrickscfg"
+    profile.write_text(f"[DEFAULT]\nhost = {workspace.url}\ntoken = old\n")
+    place = {"catalog": "c", "schema": "s", "volume": "v", "key": "k"}
+    with Backend(Config.load({**place, "files_host": workspace.storage_url}, environ={})) as backend:
+        files = backend.conditional
+        assert files is not None
+        with pytest.raises(Unauthenticated):
+            files.write("/Volumes/c/s/v/k", b"state", None)
+        profile.write_text(f"[DEFAULT]\nhost = {workspace.url}\ntoken = new\n")
+        assert files.transport.authenticate() == {"Authorization": "Bearer new"}
 
 
 def test_profile_that_was_put_right_is_read_after_a_refusal(workspace: FakeWorkspace, tmp_path: Path) -> None:
