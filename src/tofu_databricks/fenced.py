@@ -109,10 +109,10 @@ class FencedState:
 
     # --- reading
 
-    def _look(self) -> Seen:
+    def _look(self, *, confirmed: bool = False) -> Seen:
         with definite():
             agreed = self.record.agreed()
-            holder, text = self.locks.head(self.path)
+            holder, text = self.locks.head(self.path, confirmed=confirmed)
             versions = Versions.parse(text, agreed.era if agreed else "")
             if text is not None and not versions.all:  # of another era: or is that us?
                 agreed = self.record.agreed(anew=True)
@@ -158,7 +158,7 @@ class FencedState:
         pending: Seen | None = None  # the head that a statement to move it to `written` still waits for
         try:
             for turn in range(ROUNDS):
-                seen = self._look()
+                seen = self._look(confirmed=pending is not None)
                 if pending and written:
                     if self._has(seen, written):  # it arrived since we looked
                         outdated = pending.versions.objects() - pending.versions.then(written).objects()
@@ -217,7 +217,7 @@ class FencedState:
                 raise
             lost = str(error)
         try:
-            now = self._look()
+            now = self._look(confirmed=True)
         except BackendError as error:
             unknown = f"{lost or error}; whether the write took effect is unknown"
             raise Unavailable(unknown, definite=False) from error

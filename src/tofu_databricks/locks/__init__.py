@@ -61,8 +61,12 @@ class HeadStore(LockStore, Protocol):
     statement can look at both and change one. A head stays when its lock is released.
     """
 
-    def head(self, key: str) -> Head:
-        """Holder and head of the key, by one statement."""
+    def head(self, key: str, *, confirmed: bool = False) -> Head:
+        """Holder and head of the key, by one statement.
+
+        A move that is `confirmed` to have been made outlives the loss of a server, as one does that was
+        answered. That may take a commit, and where it is not answered, an error.
+        """
 
     def heads(self, prefix: str) -> Mapping[str, str]:
         """The heads of all keys that begin with `prefix`, by one statement."""

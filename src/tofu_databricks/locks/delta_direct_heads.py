@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tofu_databricks.errors import LockTableMissing, PermissionDenied, Unavailable
+from tofu_databricks.lockinfo import LockInfo
 from tofu_databricks.locks import Head
 from tofu_databricks.locks.delta_direct import ROUNDS, DirectDeltaLocks
+from tofu_databricks.locks.delta_engine import refusal_of
 from tofu_databricks.locks.delta_rows import COLUMNS_WITH_HEAD, Row, Snapshot
 
 
@@ -18,6 +20,11 @@ class DirectDeltaHeads(DirectDeltaLocks):
     """The `HeadStore` on the storage of a Delta table: `DirectDeltaLocks`, and the column `head`."""
 
     columns = COLUMNS_WITH_HEAD
+
+    def acquire(self, key: str, info: LockInfo) -> str:
+        """See `LockStore.acquire`. A table without the column grants no lock: no write could follow."""
+        self.prepare()
+        return super().acquire(key, info)
 
     def head(self, key: str, *, confirmed: bool = False) -> Head:
         """See `HeadStore.head`. What the log shows is in the storage: there is nothing to confirm."""
@@ -83,6 +90,6 @@ class DirectDeltaHeads(DirectDeltaLocks):
         try:
             snapshot.table.alter.add_columns([Field("head", PrimitiveType("string"), nullable=True)])
         except (DeltaError, OSError) as error:
-            refusal = self._refusal(error)
+            refusal = refusal_of(error, self.name)
             if isinstance(refusal, PermissionDenied):
                 raise refusal from error

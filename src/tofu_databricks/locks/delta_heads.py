@@ -22,6 +22,7 @@ class DeltaHeads(DeltaLocks):
     """The `HeadStore` on a Delta table: `DeltaLocks`, and the column `head`."""
 
     columns = f"{DeltaLocks.columns}, head STRING"
+    kept = ", head = head"
 
     def head(self, key: str, *, confirmed: bool = False) -> Head:
         """See `HeadStore.head`. What the log shows is in the storage: there is nothing to confirm."""

@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 
 from tofu_databricks.locks import Head
-from tofu_databricks.locks.lakebase import Connect, Creation, LakebaseLocks, holder_of, identifier
+from tofu_databricks.locks.lakebase import CONFIRM, Connect, Creation, LakebaseLocks, holder_of, identifier
 
 HEAD_COLUMNS = (
     "key text PRIMARY KEY, head text NOT NULL,"
@@ -34,14 +34,18 @@ class LakebaseHeads(LakebaseLocks):
         super().__init__(connect, schema=schema, table=table, **options)
         heads = heads_table(table)
         self._tables = [*self._tables, Creation.of(schema, heads, HEAD_COLUMNS)]
-        self._statements = self._statements._replace(grant=_grant(schema, table, heads))
+        self._statements = self._statements._replace(
+            insert=_insert(schema, table, heads), grant=_grant(schema, table, heads)
+        )
         self._moves = _Moves.on(schema, table, heads)
 
-    def head(self, key: str) -> Head:
-        """See `HeadStore.head`."""
+    def head(self, key: str, *, confirmed: bool = False) -> Head:
+        """See `HeadStore.head`. The commit is asked of the server that showed the head, by each try anew."""
 
         def attempt(connection: psycopg.Connection[Any], lost: bool) -> Head:
             ((lock_id, info, text),) = self._execute(connection, "lock.head", self._moves.read, (key,))
+            if confirmed:
+                self._execute(connection, "lock.confirm", CONFIRM, ())
             return Head(None if lock_id is None else holder_of(lock_id, info), text)
 
         return self._run(attempt)
@@ -102,6 +106,19 @@ class _Moves(NamedTuple):
 def heads_table(table: str) -> str:
     """The name of the table of heads beside the lock table."""
     return f"{table}_heads"
+
+
+def _insert(schema: str, table: str, heads: str) -> bytes:
+    """Takes a lock, for whoever may move the head under it: else the refusal would come with the write, when
+    what the state tells of has been done. The subquery reads nothing; Postgres asks for its rights all the
+    same."""
+    statement = (
+        "INSERT INTO {locks} (key, id, info) SELECT %s, %s, %s"
+        " WHERE NOT EXISTS (SELECT FROM {locks} l, {heads} h WHERE false FOR UPDATE)"
+        " ON CONFLICT (key) DO NOTHING RETURNING id"
+    )
+    names = {"locks": identifier(schema, table), "heads": identifier(schema, heads)}
+    return sql.SQL(statement).format(**names).as_string().encode()
 
 
 def _grant(schema: str, table: str, heads: str) -> str:
