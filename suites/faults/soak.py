@@ -67,19 +67,11 @@ class Tally:
         return sum(sums[key] for sums in self.faults.values())
 
     def counts(self) -> list[dict[str, Any]]:
-        """For the report: an entry for each fault, and one for the whole."""
-        entries: list[dict[str, Any]] = [
+        """For the report: an entry for each fault."""
+        return [
             {"fault": name, **{key: sums[key] for key in SUMMED}}
             for name, sums in sorted(self.faults.items())
         ]
-        whole = {
-            "windows": self.windows,
-            "operations": self.operations,
-            "unknown": self.unknown,
-            "undecided": len(self.undecided),
-            "violations": self.violations,
-        }
-        return [*entries, {"soak": whole}]
 
     def __str__(self) -> str:
         return (
@@ -98,7 +90,7 @@ class Soak:
 
     `open_history` begins the history of a window, `open_window` makes an arena on a fresh key space that
     records into it; `plan` draws the faults of a window from a seed, `open_client` says what a client of it
-    is. `tell` takes a line of progress.
+    is. `tell` takes a line of progress, `report` the sums, however it ends.
     """
 
     title: str
@@ -109,6 +101,7 @@ class Soak:
     plan: Callable[[Arena, int], Plan]
     tell: Callable[[str], None]
     open_client: Callable[[Arena, int], Callable[[str], RecordedClient]]
+    report: Callable[[Tally], None]
     tally: Tally = field(default_factory=Tally)
     load: Workload | None = None
 
@@ -116,9 +109,12 @@ class Soak:
         """Goes on until the time is over, at least for one window. Raises the first `Violation`, whose
         history is kept, or `Unknown` when too many windows were undecided."""
         begun = time.monotonic()
-        with self._progress(begun):
-            while not self.tally.windows or time.monotonic() - begun < self.seconds:
-                self._window(self.tally.windows)
+        try:
+            with self._progress(begun):
+                while not self.tally.windows or time.monotonic() - begun < self.seconds:
+                    self._window(self.tally.windows)
+        finally:
+            self.report(self.tally)
         if len(self.tally.undecided) > MOST_UNDECIDED * self.tally.windows:
             first = self.tally.undecided[0]
             raise Unknown(f"{len(self.tally.undecided)} of {self.tally.windows} windows undecided: {first}")

@@ -20,7 +20,7 @@ from lockproof.history import HistoryWriter
 from lockproof.plugin.fixtures import Backend
 from lockproof.plugin.session import COUNTS, REMARK
 from lockproof.spec import faults, needs, requirement, tier
-from lockproof.suites.faults.soak import CLIENTS, EVERY, OPERATIONS, Soak, possible
+from lockproof.suites.faults.soak import CLIENTS, EVERY, OPERATIONS, Soak, Tally, possible
 from lockproof.suites.faults.test_postgres_load import ALL, one_after_the_other
 
 pytest_plugins = ("lockproof.suites.faults.postgres_fixtures",)
@@ -44,7 +44,7 @@ def soak(
     history: HistoryWriter,
     tell: Callable[[str], None],
     request: pytest.FixtureRequest,
-) -> Iterator[Soak]:
+) -> Soak:
     """A soak of the backend that tells the report what it has counted."""
     redactor = request.config.pluginmanager.getplugin("lockproof.session").redactor
     own = {name: history.header[name] for name in ("test", "backend", "target", "capabilities", "seed")}
@@ -54,7 +54,11 @@ def soak(
         path = history.path.with_name(f"{history.path.stem}.window-{number:05}.jsonl")
         return HistoryWriter({**own, "window": number}, path, redactor.text)
 
-    made = Soak(
+    def report(tally: Tally) -> None:
+        request.node.user_properties.append((COUNTS, tally.counts()))
+        request.node.user_properties.append((REMARK, f"{tally}"))
+
+    return Soak(
         title=backend.id,
         seconds=backend.duration,
         seed=backend.seed,
@@ -63,10 +67,8 @@ def soak(
         plan=drawn,
         tell=tell,
         open_client=alternating,
+        report=report,
     )
-    yield made
-    request.node.user_properties.append((COUNTS, made.tally.counts()))
-    request.node.user_properties.append((REMARK, f"{made.tally}"))
 
 
 @tier("soak")
