@@ -14,13 +14,12 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-import re
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tofu_databricks.errors import (
     BackendError,
@@ -34,6 +33,7 @@ from tofu_databricks.errors import (
     Unavailable,
 )
 from tofu_databricks.lockinfo import LockInfo
+from tofu_databricks.locks.delta_engine import engine, refusal_of
 from tofu_databricks.locks.delta_rows import COLUMNS, COLUMNS_WITH_HEAD, EPOCH, Row, Snapshot, batch_of
 from tofu_databricks.locks.delta_storage import Access, Storage
 from tofu_databricks.reply import one_line
@@ -65,9 +65,6 @@ WRITABLE = frozenset(
     {"appendOnly", "invariants", "checkConstraints", "changeDataFeed", "generatedColumns", "timestampNtz"}
 )
 """Writer features that the engine keeps to; deletion vectors and column mapping it overwrites, wrongly."""
-_DECORATION = re.compile(r"\x1b\[[0-9;]*m|↳")
-_REFUSED = re.compile(r"AccessDenied|InvalidAccessKeyId|\b40[13] (Forbidden|Unauthorized)|Permission denied")
-_NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist")
 
 
 class DirectDeltaLocks:
@@ -255,7 +252,7 @@ class DirectDeltaLocks:
         raise Unavailable(f"the lock table {self.name} keeps being created by somebody else")
 
     def _newest(self) -> DeltaTable:
-        engine = _engine()
+        deltalake = engine()
         access = self.storage.access()
         with self._engine_errors():
             table: DeltaTable | None = self._table
@@ -263,7 +260,7 @@ class DirectDeltaLocks:
             if table is not None and kept and access == self._opened_with:
                 table.update_incremental()
                 return table
-            opened: DeltaTable = engine.DeltaTable(access.location, storage_options=dict(access.options))
+            opened: DeltaTable = deltalake.DeltaTable(access.location, storage_options=dict(access.options))
         self._table, self._opened_with, self._opened_at = opened, access, self.clock.monotonic()
         return opened
 
@@ -279,7 +276,7 @@ class DirectDeltaLocks:
 
     def _create(self) -> None:
         """Version 0, unless somebody else makes it at the same time."""
-        engine = _engine()
+        deltalake = engine()
         access = self.storage.access() if self.storage.creates else Access("")
         if not self.create_table:
             raise LockTableMissing(
@@ -296,18 +293,18 @@ class DirectDeltaLocks:
             {"name": name, "type": kind, "nullable": name != "lock_key", "metadata": {}}
             for name, kind in self.columns.items()
         ]
-        schema = engine.Schema.from_json(json.dumps({"type": "struct", "fields": fields}))
+        schema = deltalake.Schema.from_json(json.dumps({"type": "struct", "fields": fields}))
         try:
-            engine.DeltaTable.create(
+            deltalake.DeltaTable.create(
                 access.location,
                 schema,
                 configuration=PROPERTIES,
                 storage_options=dict(access.options),
                 raise_if_key_not_exists=False,
             )
-        except engine.exceptions.CommitFailedError:
+        except deltalake.exceptions.CommitFailedError:
             return
-        except (engine.exceptions.DeltaError, OSError) as error:
+        except (deltalake.exceptions.DeltaError, OSError) as error:
             if "already exists" not in str(error):
                 raise self._refusal(error) from error
 
@@ -352,22 +349,7 @@ class DirectDeltaLocks:
             raise self._refusal(error) from error
 
     def _refusal(self, error: Exception) -> BackendError:
-        from deltalake.exceptions import TableNotFoundError
-
-        text = one_line(_DECORATION.sub(" ", str(error)))
-        name = f"the lock table {self.name}"
-        if isinstance(error, TableNotFoundError):
-            return LockTableMissing(f"{name} is missing")
-        if "catalog-managed" in text:
-            return ConfigError(
-                f"{name} is catalog-managed, which only Databricks may write: name an external table as "
-                'lock_table, or use lock_backend = "delta"'
-            )
-        if _NO_BUCKET.search(str(error)):
-            return ConfigError(f"{name}: there is no such bucket or container: {text}")
-        if _REFUSED.search(str(error)):
-            return PermissionDenied(f"{name}: its storage refuses: {text}")
-        return Unavailable(f"{name}: {text}")
+        return refusal_of(error, self.name)
 
     def _now(self) -> datetime:
         return EPOCH + timedelta(seconds=self.clock.now())
@@ -400,16 +382,3 @@ def _storable(text: str) -> bool:
     except UnicodeEncodeError:  # a lone surrogate, legal in JSON
         return False
     return True
-
-
-def _engine() -> Any:
-    """`deltalake`, which takes a while to import and which only these locks need."""
-    try:
-        import deltalake
-        import deltalake.exceptions
-    except ImportError as error:
-        raise ConfigError(
-            f'lock_backend = "delta-direct" needs the package deltalake: pip install "deltalake>=1.6,<2" '
-            f"({one_line(str(error))})"
-        ) from error
-    return deltalake

@@ -12,7 +12,6 @@ from tofu_databricks.errors import LockTableMissing, PermissionDenied, Unavailab
 from tofu_databricks.lockinfo import LockInfo
 from tofu_databricks.locks import Head
 from tofu_databricks.locks.delta_direct import ROUNDS, DirectDeltaLocks
-from tofu_databricks.locks.delta_engine import refusal_of
 from tofu_databricks.locks.delta_rows import COLUMNS_WITH_HEAD, Row, Snapshot
 
 
@@ -90,6 +89,6 @@ class DirectDeltaHeads(DirectDeltaLocks):
         try:
             snapshot.table.alter.add_columns([Field("head", PrimitiveType("string"), nullable=True)])
         except (DeltaError, OSError) as error:
-            refusal = refusal_of(error, self.name)
+            refusal = self._refusal(error)
             if isinstance(refusal, PermissionDenied):
                 raise refusal from error
