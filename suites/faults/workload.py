@@ -148,14 +148,16 @@ class Actor:
             self.unlock(ws, lock_id)
 
     def lock(self, ws: str) -> str | None:
-        """The id of the lock if it is granted. Who is known to have died with it is forced."""
+        """The id of the lock if it is granted. Who is known to have died with it is forced; where nothing
+        can be, a client releases what it finds to be its own."""
         info = LockInfo.new(self.who)
         told = self.tried(lambda: self.client.lock(ws, info))
         if isinstance(told, str):
             return told
         if isinstance(told, Locked):
             holder = told.holder
-            if holder is not None and self.load.is_dead(holder):
+            forces = "locking.force-unlock" in self.load.able or bool(self.client.own_ids(ws, holder))
+            if holder is not None and forces and self.load.is_dead(holder):
                 self.tried(lambda: self.client.unlock(ws, holder.ID))
         elif isinstance(told, DriverError) and not told.definite:
             self.load.died(info.Info, info.ID)

@@ -8,13 +8,25 @@ import pytest
 
 from lockproof.chaos.arena import Arena
 from lockproof.chaos.nemesis import Nemesis
-from lockproof.chaos.network import AnsweredBefore, Cut, IdleConnectionsClosed, ReplyLost, Slow, Throttled
+from lockproof.chaos.network import (
+    AnsweredBefore,
+    Cut,
+    IdleConnectionsClosed,
+    LinkNemesis,
+    ReplyLost,
+    RequestLost,
+    Slow,
+    Throttled,
+    Twice,
+)
 from lockproof.chaos.plan import Plan, Step
 from lockproof.driver import DriverError, LockInfo
+from lockproof.driver.api import Capabilities
 from lockproof.fakes.drivers.memory_backend import MemoryStateClient
 from lockproof.fakes.drivers.served import Served
 from lockproof.fakes.saboteurs.broken_gateway import BrokenServer
 from lockproof.history.faults import faults
+from lockproof.history.writer import HARNESS
 from lockproof.spec.outcome import Unknown, Violation
 from lockproof.suites.faults.struck_calls import Strike, Striking
 from lockproof.suites.faults.workload import Workload
@@ -140,6 +152,45 @@ def test_recovery_forces_the_lock_of_the_dead() -> None:
         assert not told.value.definite
         arena.recover()
         arena.observer.unlock("default", arena.observer.lock("default", LockInfo.new("next")))
+
+
+class NobodyForces(Served):
+    """A correct backend whose locks cannot be forced."""
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities(super().capabilities() - {"locking.force-unlock"})
+
+
+@pytest.mark.parametrize("fault", [RequestLost, ReplyLost, Twice])
+@pytest.mark.parametrize("names", [["lock"], ["unlock"]])
+def test_who_lives_releases_its_own_lock_where_nothing_can_force_it(
+    fault: type[LinkNemesis], names: list[str]
+) -> None:
+    """A client that was left in doubt gives back by its own id what it turns out to hold."""
+    with served(NobodyForces) as arena:
+        Striking(arena, [Strike(fault.name)], every=True).judge_all(names)
+        lock_id = arena.observer.lock(f"struck-{names[0]}", LockInfo.new("next"))
+        arena.observer.unlock(f"struck-{names[0]}", lock_id)
+        assert remarks(arena) == []
+
+
+def test_a_lock_that_nobody_is_left_to_release_is_remarked_where_nothing_can_force_it() -> None:
+    """That a backend cannot force is no defect: the rest of what recovery asks for is judged."""
+    with served(NobodyForces) as arena:
+        ann = arena.client("ann")
+        ann.lock("default", LockInfo.new("ann"))
+        ann.close()
+        arena.recover()
+        assert remarks(arena) == ["the lock of 'default' is left held: nobody who lives knows its id"]
+
+
+def remarks(arena: Arena) -> list[str]:
+    """What the harness has remarked."""
+    return [
+        (e.given or {})["text"]
+        for e in arena.history.history().events
+        if (e.e, e.f) == ("note", "remark") and e.p == HARNESS
+    ]
 
 
 class NothingIsReleased(BrokenServer):

@@ -171,8 +171,9 @@ class Arena:
         self, ws: str = DEFAULT, client: RecordedClient | None = None, within: float | None = None
     ) -> None:
         """Raises `Violation` unless `client` (the observer, when not given) can take the lock within so many
-        seconds (the deadline of one call, when not given), by force where somebody died with it, and reads
-        the state. Nobody who lives may hold the lock; it is free afterwards."""
+        seconds (the deadline of one call, when not given), by force where an unknown outcome left it held,
+        and reads the state. The lock is free afterwards. Where nothing can force it, whoever lives releases
+        what is its own; a lock that nobody is left to release is beyond the backend, and only remarked."""
         if "locking" in self.backend.capabilities:
             self._take(ws, client, self.backend.timeout if within is None else within)
         if "state" in self.backend.capabilities:
@@ -190,20 +191,36 @@ class Arena:
                 return
             except Locked as refused:
                 failure: DriverError = refused
-                self._force(asker, ws, refused)
+                if not (self._force(asker, ws, refused) or self._let_release(ws, refused)):
+                    self.remark(f"the lock of {ws!r} is left held: nobody who lives knows its id")
+                    return
             except DriverError as error:
                 failure = error
             if time.monotonic() > ends:
                 raise Violation(f"after healing the lock of {ws!r} cannot be taken: {failure}") from failure
             threading.Event().wait(PAUSE)
 
-    def _force(self, client: RecordedClient, ws: str, refused: Locked) -> None:
+    def _force(self, client: RecordedClient, ws: str, refused: Locked) -> bool:
+        """Whether the lock could be forced here; that it was, the next look tells."""
         if refused.holder is None or "locking.force-unlock" not in self.backend.capabilities:
-            raise Unknown("somebody died with the lock, and this backend cannot force it") from refused
+            return False
         try:
             client.unlock(ws, refused.holder.ID)
         except DriverError as error:
             client.note(f"not forced: {error}")
+        return True
+
+    def _let_release(self, ws: str, refused: Locked) -> bool:
+        """Whether somebody who lives has released the lock by an id of its own, or may have."""
+        for client in [client for client in self.scope.clients if not client.gone]:
+            for lock_id in client.own_ids(ws, refused.holder):
+                try:
+                    client.unlock(ws, lock_id)
+                except DriverError as error:
+                    if error.kind in {"not_locked", "lock_mismatch"}:
+                        continue
+                return True
+        return False
 
     def remark(self, text: str) -> None:
         """Adds a remark of the harness to the history."""

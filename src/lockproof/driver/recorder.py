@@ -110,7 +110,7 @@ class RecordedClient:
 
     def __init__(self, client: Client, who: str, history: HistoryWriter, calls: Caller | float) -> None:
         self.who = who
-        self.granted: dict[tuple[str, str], bool] = {}
+        self._own: list[tuple[str, str, str]] = []
         self._client = client
         self._history = history
         self._calls: Caller = OwnThread(who, calls) if isinstance(calls, int | float) else calls
@@ -131,15 +131,31 @@ class RecordedClient:
 
     def lock(self, workspace: str, info: LockInfo) -> str:
         given = {"info": info.to_json()}
-        lock_id: str = self._call(
-            "lock", workspace, given, lambda: self._client.lock(workspace, info), lambda x: x
-        )
-        self.granted[workspace, lock_id] = True
+        asked = (workspace, info.Info, info.ID)
+        try:
+            lock_id: str = self._call(
+                "lock", workspace, given, lambda: self._client.lock(workspace, info), lambda x: x
+            )
+        except DriverError as error:
+            if not error.definite or (error.holder is not None and error.holder.Info == info.Info):
+                self._own.append(asked)
+            raise
+        self._own.append((workspace, info.Info, lock_id))
         return lock_id
 
     def unlock(self, workspace: str, lock_id: str) -> None:
         given = {"lock_id": lock_id}
         self._call("unlock", workspace, given, lambda: self._client.unlock(workspace, lock_id))
+        self._own = [own for own in self._own if (own[0], own[2]) != (workspace, lock_id)]
+
+    def own_ids(self, workspace: str, holder: LockInfo | None) -> Sequence[str]:
+        """The ids by which this client may release the lock of `workspace`: those that it was granted or has
+        asked for without being told, and has not released; where `holder` is known, its id if it is one of
+        them."""
+        own = [(token, lock_id) for ws, token, lock_id in self._own if ws == workspace]
+        if holder is None:
+            return [lock_id for _, lock_id in own]
+        return [holder.ID] if any(holder.Info == t or holder.ID == i for t, i in own) else []
 
     def workspaces(self) -> Sequence[str]:
         return self._call("workspaces", None, {}, lambda: self._client.workspaces(), list)
