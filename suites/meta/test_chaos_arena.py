@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
 
 from lockproof.chaos.arena import Arena
 from lockproof.chaos.nemesis import Nemesis
@@ -27,10 +29,13 @@ from lockproof.fakes.drivers.served import Served
 from lockproof.fakes.saboteurs.broken_gateway import BrokenServer
 from lockproof.history.faults import faults
 from lockproof.history.writer import HARNESS
+from lockproof.plugin.session import REMARK
 from lockproof.spec.outcome import Unknown, Violation
+from lockproof.suites.faults import test_network
 from lockproof.suites.faults.struck_calls import Strike, Striking
 from lockproof.suites.faults.workload import Workload
 from lockproof.suites.meta.chaos_bed import in_memory, served
+from tofu_databricks.gateway import GatewayApp
 
 
 def fails(client: object, error: str) -> bool:
@@ -235,6 +240,25 @@ def test_idle_connections_that_there_are_not_are_not_closed() -> None:
         fault = IdleConnectionsClosed(on="ann")
         arena.inject(fault)
         assert fault.struck() == 0
+
+
+class EveryReplyIsTheLast(BrokenServer):
+    """A correct server without connections that are kept."""
+
+    class App(GatewayApp):
+        async def respond(self, request: Request) -> Response:
+            response = await super().respond(request)
+            response.headers["Connection"] = "close"
+            return response
+
+
+@pytest.mark.parametrize(("kind", "remarked"), [(EveryReplyIsTheLast, True), (Served, False)])
+def test_a_server_may_close_each_connection_after_its_reply(kind: type[Served], *, remarked: bool) -> None:
+    """Where no connection is kept none goes idle: the lock is judged, and that is remarked."""
+    told: dict[str, object] = {}
+    with served(kind) as arena:
+        test_network.test_a_lock_outlives_its_idle_connection(arena, told.__setitem__)
+    assert (told.keys() == {REMARK}) is remarked
 
 
 def test_a_workload_whose_plan_hits_nothing_is_unknown() -> None:
