@@ -205,19 +205,23 @@ class Backend:
     def delete_workspace(self, name: str, force: bool = False) -> None:
         """Removes a named workspace; one that is not there is no error. Its lock stays as it is.
 
-        Raises `WorkspaceError` for `default`, and without `force` for one that still tracks resources.
+        Raises `WorkspaceError` for `default`, and without `force` for one that still tracks resources; under
+        strict fencing `StaleWrite` when it is written between the look at that and the deletion.
         """
         if name == DEFAULT:
             raise WorkspaceError("the default workspace cannot be deleted")
         client = self.client(name)
-        if not force:
-            data = client.get()
-            if data and has_managed_resources(data):
-                raise WorkspaceError(
-                    f"workspace {name!r} is not empty: it still tracks resources; "
-                    "destroy them first, or delete it with force and leave them behind"
-                )
-        client.delete()
+        fenced = client.fenced
+        if force:
+            fenced.delete_by_force() if fenced else client.delete()
+            return
+        version, data = fenced.current() if fenced else (None, client.get())
+        if data and has_managed_resources(data):
+            raise WorkspaceError(
+                f"workspace {name!r} is not empty: it still tracks resources; "
+                "destroy them first, or delete it with force and leave them behind"
+            )
+        fenced.delete_version(version) if fenced else client.delete()
 
     def close(self) -> None:
         """Drops connections; releases no lock."""

@@ -69,7 +69,8 @@ class StateClient:
     def delete(self, *, lock_id: str | None = None) -> None:
         """Removes the state; one that is not there is no error. The lock stays as it is.
 
-        With a `lock_id` under the same conditions as `put`; without, whoever holds the lock.
+        With a `lock_id`, and under strict fencing, under the same conditions as `put`; else whoever holds the
+        lock.
         """
         if self.fenced:
             self.fenced.delete(lock_id)

@@ -9,9 +9,9 @@ store that moves the head to it, while the lock is held and the head is the one 
 What it costs, beside what `checked` does: a read takes one statement; a write takes two more, one request for
 the object, and one that deletes the object that became too old. Readers need the lock store, too.
 
-A write without a lock is refused while somebody holds one: else anybody could undo what a holder wrote. While
-nobody does, it is as good as any other. A deletion asks for no lock, unless it is given one: OpenTofu deletes
-a workspace after it has released it.
+A write or a deletion without a lock is refused while somebody holds one: else anybody could undo what a
+holder wrote. While nobody does, it is as good as any other. OpenTofu deletes a workspace after it has
+released it: that asks for no lock, but for the version that was found to be empty, and by force for nothing.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from tofu_databricks.errors import (
     LockMismatch,
     LockNotHeld,
     MalformedReply,
+    StaleWrite,
     StateLocked,
     Unavailable,
     definite,
@@ -48,8 +49,8 @@ ROUNDS = 10
 FIRST_WAIT = 0.05
 LONGEST_WAIT = 1.0
 
-Require = Callable[[LockInfo | None], None]
-"""Says, by raising a `BackendError`, that nothing may be changed while this one holds the lock."""
+Require = Callable[["Seen"], None]
+"""Says, by raising a `BackendError`, that what was seen may not be changed."""
 
 log = logging.getLogger("tofu_databricks.fencing")
 
@@ -87,9 +88,13 @@ class FencedState:
 
     def get(self) -> bytes | None:
         """The state; one statement and one request. `None` when it was deleted or never written."""
+        return self.current()[1]
+
+    def current(self) -> tuple[Version | None, bytes | None]:
+        """The state and its version; without a version it is what lies at `path`."""
         if self.record.agreed() is None:  # nobody has ever written here under a head
-            return self.volume.read(self.path)
-        return self._current()[1]
+            return None, self.volume.read(self.path)
+        return self._current()
 
     def put(self, data: bytes, lock_id: str | None = None) -> None:
         """Replaces the state, under the lock that `lock_id` holds to the very moment of effect.
@@ -97,11 +102,29 @@ class FencedState:
         Raises `LockMismatch` or `LockNotHeld`, without `lock_id` `StateLocked` while somebody holds the lock;
         nothing is changed then. `definite` is false only when the head may have been moved.
         """
-        self._change(data, lock_id, partial(require_holder, lock_id=lock_id))
+        self._change(data, lock_id, lambda seen: require_holder(seen.holder, lock_id))
 
     def delete(self, lock_id: str | None = None) -> None:
-        """Removes the state and its objects, under the lock that `lock_id` holds, or whoever holds one."""
-        self._change(None, lock_id, partial(require_holder, lock_id=lock_id) if lock_id else _anybody)
+        """Removes the state and its objects, under the conditions of `put`."""
+        self._change(None, lock_id, lambda seen: require_holder(seen.holder, lock_id))
+
+    def delete_version(self, version: Version | None) -> None:
+        """Removes the state if it still is the one that `current` gave, whoever holds the lock.
+
+        Raises `StaleWrite` when somebody has written since; nothing is changed then.
+        """
+
+        def require(seen: Seen) -> None:
+            if seen.versions.latest != version:
+                raise StaleWrite(
+                    f"{self.path} was written since it was looked at; look again, then delete it"
+                )
+
+        self._change(None, None, require)
+
+    def delete_by_force(self) -> None:
+        """Removes the state and its objects, whatever it is and whoever holds the lock."""
+        self._change(None, None, lambda seen: None)
 
     def copy_is_current(self) -> bool:
         """Whether what lies at `path` is the state."""
@@ -167,7 +190,7 @@ class FencedState:
                     if seen.text != pending.text:
                         self._discard(written)  # who moved the head may have taken it for a stray
                         written = pending = None
-                require(seen.holder)
+                require(seen)
                 written = written or self._stored(data, seen, lock_id)
                 strays = self._strays(seen, thorough=data is None)
                 after = seen.versions.then(written)
@@ -317,7 +340,3 @@ def states_by_head(locks: HeadStore, record: LockStoreRecord, directory: str) ->
         if latest is not None:
             found[key.removeprefix(directory)] = latest.object is not None
     return found
-
-
-def _anybody(holder: LockInfo | None) -> None:
-    """Whoever holds the lock."""

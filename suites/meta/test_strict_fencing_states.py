@@ -94,7 +94,7 @@ def holder_id(bed: StrictBed) -> str:
 
 
 def test_an_overtaken_deletion_under_a_lock_is_refused(any_bed: StrictBed) -> None:
-    """As a write is; and whoever deletes without a lock id deletes what is there, locked or not."""
+    """As a write is; the holder's own is made."""
     lock_id = started(any_bed)
     bob = any_bed.client()
 
@@ -109,7 +109,7 @@ def test_an_overtaken_deletion_under_a_lock_is_refused(any_bed: StrictBed) -> No
     with pytest.raises(LockMismatch):
         ann.delete(lock_id=lock_id)
     assert any_bed.client().get() == NEWER
-    any_bed.client().delete()
+    any_bed.client().delete(lock_id=holder_id(any_bed))
     assert (any_bed.client().get(), any_bed.copy(), any_bed.objects()) == (None, None, [])
 
 

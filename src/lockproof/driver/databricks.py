@@ -79,6 +79,7 @@ class DatabricksClient:
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
+        self.held: dict[str, str] = {}
 
     def get(self, workspace: str) -> Snapshot | None:
         data = translated(lambda: self.backend.client(workspace).get())
@@ -88,13 +89,18 @@ class DatabricksClient:
         translated(lambda: self.backend.client(workspace).put(data, lock_id=lock_id))
 
     def delete(self, workspace: str) -> None:
-        translated(lambda: self.backend.client(workspace).delete())
+        # Strict fencing lets nobody delete what is locked, unless under that lock: ours, then.
+        lock_id = self.held.get(workspace) if self.backend.config.fencing == "strict" else None
+        translated(lambda: self.backend.client(workspace).delete(lock_id=lock_id))
 
     def lock(self, workspace: str, info: LockInfo) -> str:
         given = TofuLockInfo(**info.to_json())
-        return translated(lambda: self.backend.client(workspace).lock(given))
+        self.held[workspace] = translated(lambda: self.backend.client(workspace).lock(given))
+        return self.held[workspace]
 
     def unlock(self, workspace: str, lock_id: str) -> None:
+        if self.held.get(workspace) == lock_id:
+            del self.held[workspace]
         translated(lambda: self.backend.client(workspace).unlock(lock_id))
 
     def workspaces(self) -> Sequence[str]:
