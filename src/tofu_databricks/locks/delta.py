@@ -48,6 +48,8 @@ class DeltaLocks:
     """
 
     columns = "lock_key STRING NOT NULL, lock_id STRING, info STRING, changed_at TIMESTAMP"
+    kept = ""
+    """What else a claim sets, after a comma: a table without it grants no lock."""
 
     def __init__(
         self,
@@ -188,7 +190,7 @@ class DeltaLocks:
         release behind the new info."""
         statement = (
             f"UPDATE {self._table} SET lock_id = :id, info = concat(:info, coalesce(info, '')), "
-            "changed_at = current_timestamp() "
+            f"changed_at = current_timestamp(){self.kept} "
             "WHERE lock_key = :k AND lock_id IS NULL AND NOT EXISTS "
             f"(SELECT 1 FROM {self._table} x WHERE x.lock_key = :k AND x.lock_id IS NOT NULL)"
         )
