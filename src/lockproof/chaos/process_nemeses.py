@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from lockproof.chaos.process import RecordedProcess
 
 
+ASKED_AGAIN = 5.0
+"""Seconds after which a process that was asked to end is asked again: the first time may have been lost."""
+
+
 class OfProcesses(Nemesis):
     """Strikes one client of the arena that is a process and lives: the one named by parameter `on`, or one
     that is drawn."""
@@ -55,6 +59,8 @@ class Ending(OfProcesses):
             victim.process.signal(self.number)
             if victim.process.child.stopped:
                 victim.process.resume()  # until then only SIGKILL would reach it
+            if not victim.process.child.wait(ASKED_AGAIN):
+                victim.process.signal(self.number)
             victim.process.await_end()
             self.hits += 1
 

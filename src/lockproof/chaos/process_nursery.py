@@ -245,5 +245,9 @@ def _run(job: bytes, connection: Connection) -> None:
 
 
 def _leave(number: int, frame: object) -> None:
-    """Ends as a program does that is asked to: what was begun is unwound and exit handlers run."""
+    """Ends as a program does that is asked to: what was begun is unwound and exit handlers run. Who is asked
+    again ends at once: what is raised here is lost in a finaliser, and in an extension that makes another
+    error of it (deltalake does)."""
+    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(one, signal.SIG_DFL)
     sys.exit(128 + number)
