@@ -147,7 +147,8 @@ class FencedState:
         clients, or put there by hand."""
         gone = None
         for turn in range(ROUNDS):
-            latest = self._look().versions.latest
+            versions = self._look().versions
+            latest = versions.latest
             if latest is None:
                 return None, self.volume.read(self.path)
             if latest.object is None:
@@ -156,15 +157,31 @@ class FencedState:
             if data is not None:
                 if len(data) != latest.size:
                     place = self._object(latest.object)
-                    raise MalformedReply(f"{place} has {len(data)} bytes, {latest.size} were written")
+                    raise self._lost(f"{place} has {len(data)} bytes, {latest.size} were written", versions)
                 return latest, data
             if latest == gone:
                 self._wait(turn)
             gone = latest  # collected meanwhile, as the head will tell; else it is lost
-        raise MalformedReply(
-            f"the state of {self.path} is lost: its object {gone.object if gone else ''} is not there; "
-            f"an older copy may be at {self.path}, older objects in {self.objects}"
+        raise self._lost(f"its object {gone.object if gone else ''} is not there", versions)
+
+    def _lost(self, reason: str, versions: Versions) -> MalformedReply:
+        """The newest version is not what was written: what is left of it, and the way back."""
+        newest, *older = versions.all
+        good = next((v for v in older if v.object and self._is_whole(self._object(v.object), v)), None)
+        if self._is_whole(self.path, newest):
+            way = f"leave the copy at {self.path} as it is (it has the size of what is lost)"
+        elif good and good.object:
+            way = f"put the newest good object, {self._object(good.object)}, at {self.path}"
+        else:
+            way = f"put the newest backup that you have at {self.path}, since no older object is good"
+        return MalformedReply(
+            f"the state of {self.path} is lost: {reason}; stop all clients of it, {way}, then delete "
+            f"{self.record.path} while nobody holds a lock"
         )
+
+    def _is_whole(self, place: str, version: Version) -> bool:
+        data = self.volume.read(place)
+        return data is not None and len(data) == version.size
 
     def _newer(self, version: Version) -> tuple[Version, bytes | None] | None:
         if self._look().versions.latest == version:
