@@ -24,9 +24,12 @@ from lockproof.chaos.network import (
 from lockproof.chaos.plan import Plan, Step
 from lockproof.driver import DriverError, LockInfo
 from lockproof.driver.api import Capabilities
+from lockproof.driver.memory import MemoryDriver
+from lockproof.driver.recorder import RecordedScope
 from lockproof.fakes.drivers.memory_backend import MemoryStateClient
 from lockproof.fakes.drivers.served import Served
 from lockproof.fakes.saboteurs.broken_gateway import BrokenServer
+from lockproof.history import HistoryWriter
 from lockproof.history.faults import faults
 from lockproof.history.writer import HARNESS
 from lockproof.plugin.session import REMARK
@@ -91,6 +94,41 @@ def test_what_was_not_injected_is_not_healed() -> None:
     with served() as arena:
         Cut(on="ann").heal(arena)
         assert faults(arena.history.history().events) == []
+
+
+class Lasting(Cut):
+    """A partition that cannot be ended."""
+
+    def lift(self, arena: Arena) -> None:
+        super().lift(arena)
+        raise RuntimeError(f"{self.parameters['on']} is cut off for good")
+
+
+def test_what_cannot_be_healed_leaves_nothing_else_unhealed() -> None:
+    """All faults are ended, and then the first failure is told."""
+    with served() as arena:
+        ann = arena.client("ann")
+        for fault in (Lasting(on="ben"), Lasting(on="cam"), AnsweredBefore(on="ann", times=None)):
+            arena.inject(fault)
+        with pytest.raises(RuntimeError, match="ben is cut off for good"):
+            arena.heal()
+        assert not fails(ann, "unavailable")
+        assert arena.injected == []
+
+
+def test_a_client_that_cannot_be_closed_leaves_no_other_open() -> None:
+    """A scope closes all of its clients, and then tells the first failure."""
+    with HistoryWriter({}) as history:
+        scope = RecordedScope(MemoryDriver({}).open_scope("closing"), history, 10.0)
+        stuck, other = scope.client("ann"), scope.client("ben")
+        stuck._client.close = _unclosable  # type: ignore[method-assign]
+        with pytest.raises(DriverError, match="not to be closed"):
+            scope.__exit__(None, None, None)
+    assert other.gone
+
+
+def _unclosable() -> None:
+    raise DriverError("unavailable", True, "not to be closed")
 
 
 def test_leaving_the_arena_heals_a_partition() -> None:

@@ -143,11 +143,18 @@ class Arena:
         nemesis.inject(self, self.rng)
 
     def heal(self) -> None:
-        """Ends every fault that was injected here."""
+        """Ends every fault that was injected here. Raises what the first of them raised that could not be
+        ended, after all others were."""
         with self._mutex:
             injected, self.injected = self.injected, []
+        failures: list[Exception] = []
         for nemesis in injected:
-            nemesis.heal(self)
+            try:
+                nemesis.heal(self)
+            except Exception as failure:  # noqa: BLE001, raised below
+                failures.append(failure)
+        if failures:
+            raise failures[0]
 
     def check_health(self) -> None:
         """Raises `Unknown` unless the backend answers on a clean link."""

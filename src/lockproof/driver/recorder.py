@@ -223,8 +223,8 @@ class RecordedScope:
     """A `Scope` whose clients are recorded, and closed when it closes.
 
     Used as a context manager: enters the driver's scope and, on exit, closes every client and then
-    the scope itself. `timeout` is each call's deadline in seconds; `name` is what other processes attach
-    to the scope by.
+    the scope itself; what the first client raised that could not be closed is raised after that.
+    `timeout` is each call's deadline in seconds; `name` is what other processes attach to the scope by.
     """
 
     def __init__(self, scope: Scope, history: HistoryWriter, timeout: float, name: str = "") -> None:
@@ -255,8 +255,14 @@ class RecordedScope:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        failures: list[Exception] = []
         try:
             for client in self.clients:
-                client.close()
+                try:
+                    client.close()
+                except Exception as failure:  # noqa: BLE001, raised below
+                    failures.append(failure)
         finally:
             self.scope.__exit__(exc_type, exc, traceback)
+        if failures:
+            raise failures[0]
