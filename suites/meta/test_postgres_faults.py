@@ -16,14 +16,14 @@ import pytest
 
 from lockproof.chaos.arena import Arena
 from lockproof.chaos.nemesis import Nemesis, nemeses
-from lockproof.chaos.postgres import NEMESES
+from lockproof.chaos.postgres import NEMESES, replica_of
 from lockproof.chaos.postgres_own import OnOwnPostgres, OwnPostgres, own_postgres, postgres_arena
 from lockproof.checkers import check
 from lockproof.driver import LockInfo
 from lockproof.driver.memory import MemoryDriver
 from lockproof.driver.recorder import RecordedScope
 from lockproof.driver.registry import BackendSpec, resolve
-from lockproof.fakes.saboteurs.postgres_rows import RowsDriver
+from lockproof.fakes.saboteurs.postgres_rows import RowsDriver, WithReplica
 from lockproof.history import HistoryWriter
 from lockproof.provision import binaries
 from lockproof.provision.cluster import PostgresCluster, provide_cluster, until
@@ -216,4 +216,38 @@ def test_faults_of_one_server_can_be_healed_in_any_order(cluster: PostgresCluste
         for nemesis in found:
             nemesis.heal(arena)
         postgres.require_healthy()
+        arena.recover()
+
+
+def test_replica_of_a_backend_follows_the_new_primary_after_a_fail_over(cluster: PostgresCluster) -> None:
+    """Where the backend was told to read there is a replica of the new primary, though the replica of the
+    lost one had more than that; it can be made to lag, and catches up."""
+    spec = BackendSpec("replica", "lockproof.fakes.saboteurs.postgres_rows:WithReplica", {})
+    backend = OnOwnPostgres(spec, WithReplica({}).capabilities(), "local", 30.0)
+    with (
+        own_postgres(backend, spec, cluster, Redactor().learn) as postgres,
+        postgres_arena(postgres, HistoryWriter({"test": "replica"}), random.Random(1)) as arena,
+    ):
+        lost = cluster.primary
+        failing = nemeses()["postgres.failover-async"]()
+        arena.inject(failing)
+        ((ahead,),) = cluster.primary.rows("SELECT pg_create_restore_point('ahead')::text")
+        before = replica_of(postgres)
+        until(
+            lambda: (
+                before.rows("SELECT pg_last_wal_replay_lsn() >= %(lsn)s::pg_lsn", {"lsn": ahead}) == [(True,)]
+            ),
+            "the replica does not get it",
+        )
+        failing.heal(arena)
+        assert cluster.primary is not lost
+        lagging = nemeses()["postgres.replica-lags"]()
+        arena.inject(lagging)
+        arena.client("alice").put("default", b"{}")
+        assert lagging.struck() == 1
+        lagging.heal(arena)
+        with psycopg.connect(postgres.backend.spec.options["postgres_replica_dsn"]) as replica:
+            assert replica.execute("SELECT pg_is_in_recovery()").fetchall() == [(True,)]
+            streaming = replica.execute("SELECT status FROM pg_stat_wal_receiver")
+            assert streaming.fetchall() == [("streaming",)]
         arena.recover()

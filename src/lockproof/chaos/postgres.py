@@ -164,6 +164,8 @@ class ReplicaLags(OfPostgres):
         self.replica.rows("SELECT pg_wal_replay_pause()")
 
     def mend(self, postgres: OwnPostgres) -> None:
+        if self.replica is not postgres.replica:  # a fail-over has put another in its place, which streams
+            return
         self.hits = self.lag()
         self.replica.rows("SELECT pg_wal_replay_resume()")
         until(lambda: self.lag() == 0, "the replica does not catch up")

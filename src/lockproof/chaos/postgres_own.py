@@ -37,26 +37,32 @@ REPLICA = "service.postgres.replica"
 class OwnPostgres:
     """A `cluster`, the `link` by which the backend reaches its primary, and the `backend` that is on it.
 
-    `replica` is the standby that a backend was told of which reads from one.
+    `replica` is the standby that a backend which reads from one reaches by `replica_link`.
     """
 
     cluster: PostgresCluster
     link: Link
     backend: OnOwnPostgres
     replica: Node | None = None
+    replica_link: Link | None = None
     others: ExitStack = field(default_factory=ExitStack)
     """What uses connections up, until it is closed."""
 
     def fail_over(self, standby: Node, how: How = "kill") -> None:
-        """The primary ends for good and `standby` takes its place; the link leads there from now on."""
+        """The primary ends for good and `standby` takes its place; the links lead there from now on."""
         self.cluster.fail_over(standby, how)
         self.follow()
 
     def follow(self) -> None:
-        """The link leads to the primary, also after a fail-over that another backend's test has made."""
+        """The links lead to the primary and to a replica of it, also after a fail-over that another backend's
+        test has made. A replica of the lost primary may be ahead of the new one: it is made anew."""
         primary = address_of(self.cluster.primary.server)
         if self.link.upstream != primary:
             self.link.redirect(primary)
+        if self.replica and self.replica_link and self.replica.source is not self.cluster.primary:
+            self.cluster.remove(self.replica)
+            self.replica = self.cluster.add_standby(synchronous=False)
+            self.replica_link.redirect(address_of(self.replica.server))
 
     def make_way(self) -> Node:
         """The primary, ready to be steered: it runs, and lets us in."""
@@ -136,17 +142,19 @@ def own_postgres(
         link = proxy.stand_before(address_of(primary), "postgres", name="postgres")
         reached = stack.enter_context(behind(replace(primary, port=link.address.port)))
         options = {"postgres_dsn": reached.dsn_of(name)}
-        replica = None
+        replica, replica_link = None, None
         if REPLICA in backend.capabilities:
             replica = cluster.add_standby(synchronous=False)
-            options["postgres_replica_dsn"] = replica.server.dsn_of(name)
+            replica_link = proxy.stand_before(address_of(replica.server), "postgres", name="replica")
+            told = replace(replica.server, port=replica_link.address.port)
+            options["postgres_replica_dsn"] = told.dsn_of(name)
         learn(options)
         given = spec.with_options(options)
         added = stack.enter_context(given.provision())
         learn(added)
         spec = given.with_options(added)
         made = OnOwnPostgres(spec, backend.capabilities, backend.target, backend.timeout)
-        postgres = OwnPostgres(cluster, link, made, replica)
+        postgres = OwnPostgres(cluster, link, made, replica, replica_link)
         stack.callback(postgres.follow)  # what was provisioned is taken away over the link
         yield postgres
 

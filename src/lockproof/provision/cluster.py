@@ -51,12 +51,23 @@ LOOK = 0.01
 
 
 class Node:
-    """One server of a cluster: `server` is where it listens, also after it was stopped and started again."""
+    """One server of a cluster: `server` is where it listens, also after it was stopped and started again.
 
-    def __init__(self, name: str, server: PostgresServer, log: Path, running: Supervised) -> None:
+    `source` is the server that a standby was made to stream from.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        server: PostgresServer,
+        log: Path,
+        running: Supervised,
+        source: Node | None = None,
+    ) -> None:
         self.name = name
         self.server = server
         self.log = log
+        self.source = source
         self.stopped = False
         self._running = running
 
@@ -157,7 +168,7 @@ class PostgresCluster:
         """
         name = f"standby{next(self._numbers)}"
         made = _told(self._running, "standby", name, of=self.primary.name)
-        node = self._node(name, made["port"], made["log"])
+        node = self._node(name, made["port"], made["log"], self.primary)
         if synchronous:
             self.primary.change(synchronous_standby_names=name)
         state = "sync" if synchronous else "async"
@@ -193,9 +204,9 @@ class PostgresCluster:
         self.primary.change(synchronous_standby_names=None)
         standby._tell("remove")
 
-    def _node(self, name: str, port: int, log: str) -> Node:
+    def _node(self, name: str, port: int, log: str, source: Node | None = None) -> Node:
         server = own_server(self._installation, self._running, port)
-        return Node(name, server, Path(log), self._running)
+        return Node(name, server, Path(log), self._running, source)
 
 
 @contextmanager
