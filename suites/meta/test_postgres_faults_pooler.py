@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import configparser
+import os
 import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +25,28 @@ from lockproof.provision.pooler_emulated import EmulatedPooler
 from lockproof.provision.postgres import PostgresServer, ProvisionError
 
 PID = "SELECT pg_backend_pid()"
+STANDS_IN = """#!/usr/bin/env -S python3 -I
+# Listens as its configuration says, holds a client for ever, and like PgBouncer 1.23 ends on SIGTERM only
+# when that has left.
+import configparser, signal, socket, sys
+for deaf in {deaf}:
+    signal.signal(deaf, signal.SIG_IGN)
+read = configparser.ConfigParser(interpolation=None)
+read.read_string(open(sys.argv[2]).read())
+assert open(read["pgbouncer"]["auth_file"]).read().startswith('"')
+with socket.create_server(("127.0.0.1", int(read["pgbouncer"]["listen_port"]))) as listening:
+    while True:
+        listening.accept()
+"""
+HOLDER = """
+import sys
+from lockproof.provision.pooler import provide_pooler
+from lockproof.provision.postgres import PostgresServer
+with provide_pooler(PostgresServer("127.0.0.1", 1, "boss", "s3cr3t", "postgres", "embedded")) as pooled:
+    print(pooled.port, flush=True)
+    sys.stdin.read()
+"""
+BOSS = PostgresServer("127.0.0.1", 1, "boss", "s3cr3t", "postgres", "embedded")
 
 
 @pytest.fixture
@@ -137,6 +165,77 @@ def test_pgbouncer_that_does_not_start_is_one_error(
     monkeypatch.setattr(shutil, "which", lambda name: "/bin/false")
     with pytest.raises(ProvisionError, match="exit code 1"), provide_pooler(postgres_server):
         pytest.fail("there was a pooler")
+
+
+@pytest.fixture
+def bindir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory at the head of PATH that everybody can pass through."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        monkeypatch.setenv("PATH", folder, prepend=os.pathsep)
+        yield Path(folder)
+
+
+def install(bindir: Path, *deaf: int) -> None:
+    """A stand-in for PgBouncer that ignores these signals."""
+    program = bindir / pooler.PROGRAM
+    program.write_text(STANDS_IN.replace("{deaf}", repr(deaf)), encoding="utf-8")
+    program.chmod(0o755)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def left_behind() -> set[Path]:
+    """Directories of ours in the place for temporary ones."""
+    return set(Path(tempfile.gettempdir()).glob("lockproof-pooler-*"))
+
+
+def test_pgbouncer_and_its_password_do_not_outlive_a_killed_run(bindir: Path) -> None:
+    """After SIGKILL of the run nothing listens any more, and no directory of it is left."""
+    install(bindir)
+    before = left_behind()
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        assert listens(port)
+        process.kill()
+        process.wait()
+        until(lambda: not listens(port), "the pooler is left", 30)
+    assert left_behind() == before
+
+
+@pytest.mark.parametrize(
+    "deaf", [[signal.SIGTERM], [signal.SIGTERM, signal.SIGQUIT]], ids=["waits for clients", "hangs"]
+)
+def test_pgbouncer_that_waits_for_its_clients_is_ended(
+    bindir: Path, monkeypatch: pytest.MonkeyPatch, deaf: list[int]
+) -> None:
+    """A client that stays does not keep the run from ending, nor does a pooler that hears no signal."""
+    monkeypatch.setattr(pooler, "STOP_SECONDS", 0.2, raising=False)
+    install(bindir, *map(int, deaf))
+    with provide_pooler(BOSS) as server:
+        assert server.source == "pgbouncer"
+        client = socket.create_connection(("127.0.0.1", server.port))
+    client.close()
+    assert not listens(server.port)
+
+
+def test_pgbouncer_that_cannot_be_executed_is_one_error(
+    bindir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that the user who should run it may not execute is named, with the reason, on one line."""
+    program = bindir / pooler.PROGRAM
+    program.write_text("not a program", encoding="utf-8")
+    program.chmod(0o600)
+    monkeypatch.setattr(shutil, "which", lambda name: str(program))
+    with pytest.raises(ProvisionError, match=rf"^cannot run {program}.*: Permission denied$"):  # noqa: SIM117
+        with provide_pooler(BOSS):
+            pytest.fail("there was a pooler")
 
 
 @pytest.mark.skipif(shutil.which(pooler.PROGRAM) is None, reason="pgbouncer is not installed")

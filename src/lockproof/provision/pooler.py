@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from lockproof.provision.cluster import until
 from lockproof.provision.pooler_emulated import EmulatedPooler
 from lockproof.provision.postgres import PostgresServer, ProvisionError
 from lockproof.provision.supervised import unprivileged
-from lockproof.provision.supervisor import free_port
+from lockproof.provision.supervisor import STOP_SECONDS, die_with_parent, free_port
 
 PROGRAM = "pgbouncer"
 SESSIONS = 2
@@ -68,36 +69,69 @@ def configuration(server: PostgresServer, port: int, users: Path) -> str:
 
 @contextmanager
 def _pgbouncer(program: str, server: PostgresServer) -> Iterator[int]:
-    """PgBouncer as a process of ours; it refuses to run as root. Its port."""
+    """PgBouncer as a process of ours that dies with us; it refuses to run as root. Its port.
+
+    What it reads is in files without a name, so that nothing of it is left behind, however this process ends.
+    Raises `ProvisionError`.
+    """
     port = free_port()
-    who: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(prefix="lockproof-pooler-") as folder:
-        home = Path(folder)
-        users, ini = home / "users.txt", home / "pgbouncer.ini"
-        users.touch(mode=0o600)
-        users.write_text(f'"{server.user}" "{server.password}"\n')
-        ini.write_text(configuration(server, port, users))
-        if os.geteuid() == 0:
-            uid, gid = unprivileged()
-            who = {"user": uid, "group": gid, "extra_groups": []}
-            for path in (home, users, ini):
-                os.chown(path, uid, gid)
-        process = subprocess.Popen(
-            [program, "--quiet", str(ini)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd=home,
-            **who,
-        )
+    who = _identity()
+    with tempfile.TemporaryFile() as users, tempfile.TemporaryFile() as ini:
+        for file, text in (
+            (users, f'"{server.user}" "{server.password}"\n'),
+            (ini, configuration(server, port, _name(users))),
+        ):
+            file.write(text.encode())
+            file.flush()
+            if who:
+                os.fchown(file.fileno(), who["user"], who["group"])
+        try:
+            process = subprocess.Popen(
+                [program, "--quiet", _name(ini)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                pass_fds=(users.fileno(), ini.fileno()),
+                preexec_fn=die_with_parent(signal.SIGKILL),
+                **who,
+            )
+        except OSError as error:
+            raise ProvisionError(f"cannot run {program}{_whoever(who)}: {error.strerror}") from None
         try:
             until(lambda: process.poll() is not None or _takes(port), "PgBouncer does not listen", 20)
             if process.poll() is not None:
                 raise ProvisionError(f"{program} ended at once with exit code {process.returncode}")
             yield port
         finally:
-            process.terminate()
-            process.wait()
+            _end(process)
+
+
+def _identity() -> dict[str, Any]:
+    """Popen arguments: the user to be, when we are root."""
+    if os.geteuid() != 0:
+        return {}
+    uid, gid = unprivileged()
+    return {"user": uid, "group": gid, "extra_groups": []}
+
+
+def _whoever(who: Mapping[str, Any]) -> str:
+    return f" as user {who['user']}" if who else ""
+
+
+def _name(file: IO[bytes]) -> Path:
+    """A path by which a process that inherits the open file reads it from its start."""
+    return Path(f"/dev/fd/{file.fileno()}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """At once, with every connection: from 1.23 on, SIGTERM would wait for the clients to leave."""
+    process.send_signal(signal.SIGQUIT)
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _takes(port: int) -> bool:
