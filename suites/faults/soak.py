@@ -140,6 +140,7 @@ class Soak:
 
     def _judge(self, writer: HistoryWriter, seed: int) -> None:
         with self.open_window(writer) as arena:
+            arena.was_hurt = self.tally.windows > 0  # by the windows before
             plan = self.plan(arena, seed)
             some = [ws for ws in WORKSPACES if ws == "default" or "workspaces" in arena.backend.capabilities]
             load = self.load = Workload(

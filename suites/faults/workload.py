@@ -53,6 +53,7 @@ class Conductor:
         self.hits: Counter[str] = Counter()
         self._waiting = list(plan.steps)
         self._active: list[tuple[Step, Nemesis, float]] = []
+        self._healed: Nemesis | None = None
         self._changed = threading.Condition()
         self._over = False
         arena.history.append(HARNESS, "note", "plan", given=plan.to_json())
@@ -62,6 +63,9 @@ class Conductor:
         with self._changed:
             self.operations += 1
             self._heal(lambda step, _: self.operations >= step.after + step.lasts)
+            if self._healed is not None and not self._active:
+                self._healed.check_health(self.arena)
+                self._healed = None
             while self._waiting and self._waiting[0].after <= self.operations:
                 self._inject(self._waiting.pop(0))
             self._changed.notify_all()
@@ -96,6 +100,7 @@ class Conductor:
             self._active.remove(entry)
             nemesis = entry[1]
             nemesis.heal(self.arena)
+            self._healed = nemesis
             self.hits[nemesis.name] += nemesis.struck()
 
 

@@ -260,6 +260,30 @@ def test_a_sick_backend_is_unknown_before_a_fault() -> None:
             Slow().check_health(arena)
 
 
+def test_a_backend_that_is_still_sick_when_all_is_healed_is_a_violation() -> None:
+    """Whoever answered before the faults must answer after them, within the deadline of a call."""
+    with served(timeout=0.2) as arena, pytest.MonkeyPatch.context() as broken:
+        slow = Slow(on="ann")
+        arena.inject(slow)
+        broken.setattr(type(arena.observer), "get", _unavailable)
+        with pytest.raises(Unknown, match="does not answer on a clean link"):
+            slow.check_health(arena)
+        slow.heal(arena)
+        with pytest.raises(Violation, match="after healing the backend does not answer on a clean link"):
+            slow.check_health(arena)
+
+
+def test_a_workload_looks_at_the_backend_after_each_healing() -> None:
+    """A backend that a fault has made sick for good is told at the next operation."""
+    with served(timeout=0.2) as arena, pytest.MonkeyPatch.context() as broken:
+        load = Workload(arena, Plan(1, (Step(1, "net.delay", 2, {"on": "ann"}),)), ["ann"], seed=1)
+        load.conductor.operation()
+        broken.setattr(type(arena.observer), "get", _unavailable)
+        load.conductor.operation()
+        with pytest.raises(Violation, match="after healing the backend does not answer"):
+            load.conductor.operation()
+
+
 def _unavailable(*_: object) -> None:
     raise DriverError("unavailable", True, "gone")
 

@@ -62,6 +62,8 @@ class Arena:
         self.history = history
         self.rng = rng
         self.injected: list[Nemesis] = []
+        self.was_hurt = False
+        """Whether a fault was ever injected, here or before this arena was made."""
         self._links: dict[str, dict[str, Link]] = {}
         self._proxy: FaultProxy | None = None
         self._observer: RecordedClient | None = None
@@ -140,6 +142,7 @@ class Arena:
         """Injects a nemesis and remembers it, so that `heal` ends it too."""
         with self._mutex:
             self.injected.append(nemesis)
+            self.was_hurt = True
         nemesis.inject(self, self.rng)
 
     def heal(self) -> None:
@@ -157,16 +160,30 @@ class Arena:
             raise failures[0]
 
     def check_health(self) -> None:
-        """Raises `Unknown` unless the backend answers on a clean link."""
+        """Raises unless the backend answers on a clean link: `Unknown` where it may never have, or as long as
+        a fault lasts; `Violation` where it does not within the deadline of one call after all faults were
+        healed (FAULT-NET-011)."""
+        ends = time.monotonic() + self.backend.timeout
+        while (failure := self._look()) is not None:
+            what = f"the backend does not answer on a clean link: {failure}"
+            if not self.was_hurt or not all(nemesis.healed for nemesis in self.injected):
+                raise Unknown(what) from failure
+            if time.monotonic() > ends:
+                raise Violation(f"after healing {what}") from failure
+            threading.Event().wait(PAUSE)
+
+    def _look(self) -> DriverError | None:
+        """How the backend fails the observer, if it does."""
         try:
             if "state" in self.backend.capabilities:
                 self.observer.get(DEFAULT)
             else:
                 self.observer.unlock(DEFAULT, self.observer.lock(DEFAULT, LockInfo.new("observer")))
         except Locked:
-            return
+            return None
         except DriverError as error:
-            raise Unknown(f"the backend does not answer on a clean link: {error}") from error
+            return error
+        return None
 
     def recover(self, ws: str = DEFAULT, within: float | None = None) -> None:
         """How a test of faults ends: all faults are healed, and then the workspace is usable. Raises

@@ -61,8 +61,8 @@ class Nemesis(ABC):
         return ""
 
     def check_health(self, arena: Arena) -> None:
-        """Raises `Unknown` when the arena is not healthy: before a fault that proves nothing about it,
-        after it that healing was not what it ought to be."""
+        """Raises when the arena is not healthy: before any fault `Unknown`, as that proves nothing; after
+        healing `Violation`, as the backend ought to have recovered."""
         arena.check_health()
 
     def inject(self, arena: Arena, rng: random.Random) -> None:
