@@ -11,7 +11,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lockproof.fakes.databricks.clock import VirtualClock
@@ -241,6 +241,8 @@ class Statements:
                     raise Canceled
                 statement.state = record.state = "RUNNING"
             result = self.service.run(session, record.text, statement.parameters)
+            if statement.options.format == "JSON_ARRAY":
+                result = replace(result, source=None)  # the engine's buffers, of ten times what it holds
         except SqlFailure as error:
             state, failure = "FAILED", error
         except Canceled:
