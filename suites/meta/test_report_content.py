@@ -158,6 +158,28 @@ def test_many_failures_do_not_flood_the_terminal(pytester: pytest.Pytester) -> N
     assert page.count("  repeat    pytest") == 30
 
 
+def test_card_repeats_the_run_with_what_changes_it(pytester: pytest.Pytester) -> None:
+    """The command of a card has every option that decides what a test does: also which faults are drawn."""
+    pytester.makepyfile(test_one="def test_fails(backend):\n    assert False\n")
+    options = (
+        *("--backend-seed=7", "--backend-tier=soak", "--backend-clients=3"),
+        "--backend-without=locking.force-unlock",
+        *("--backend-faults=net,postgres", "--backend-duration=90.5", "--backend-allow-destructive"),
+        "--backend-timeout=4",
+    )
+    run = run_here(pytester, "test_one.py", *options)
+    validator().validate(run.report)
+    assert (
+        f"  repeat    pytest 'test_one.py::test_fails[memory]' --backend=memory {' '.join(options)}"
+        in run.lines
+    )
+    plain = run_here(pytester, "test_one.py", "--backend-seed=7")
+    assert (
+        "  repeat    pytest 'test_one.py::test_fails[memory]' --backend=memory --backend-seed=7"
+        in plain.lines
+    )
+
+
 def test_two_backends_are_reported_apart(pytester: pytest.Pytester) -> None:
     """Each backend has its own results and verdict under its own id."""
     pytester.makepyfile(

@@ -35,6 +35,11 @@ def repeat(run: Mapping[str, Any], backend: Mapping[str, Any], test: str) -> str
     command += [f"--backend-opt={name}={value}" for name, value in backend["given"].items()]
     command += [f"--backend-tier={run['tier']}"] if run["tier"] != "default" else []
     command += [f"--backend-clients={run['clients']}"] if run["clients"] is not None else []
+    without = backend["capabilities"]["disabled"]
+    command += [f"--backend-without={','.join(without)}"] if without else []
+    command += [f"--backend-faults={','.join(run['faults'])}"] if run["faults"] else []
+    command += [f"--backend-duration={run['duration']:g}"] if run["tier"] == "soak" else []
+    command += ["--backend-allow-destructive"] if run["allow_destructive"] else []
     command += [f"--backend-timeout={run['timeout']:g}"] if run["timeout"] != 30 else []
     command += [f"--backend-postgres={HIDDEN}"] if run["own_postgres"] else []
     return shlex.join(command)
