@@ -77,6 +77,12 @@ def test_failure_without_requirement_is_not_conformant() -> None:
     assert judged(result("pass", MUST), result("fail")) == "partial"
 
 
+def test_what_was_switched_off_is_put_down_to_no_option_in_particular() -> None:
+    """Several options disable tests; each test's own reason says which."""
+    results = [result("pass", MUST), result("disabled", OTHER_MUST)]
+    assert verdict(results, roll_up(results))["reasons"] == ["1 tests disabled by options"]
+
+
 def test_requirement_has_its_strongest_status() -> None:
     """One failing test of several decides; a pass never hides anything but absence."""
     assert strongest(["pass", "unknown", "fail", "skip"]) == "fail"

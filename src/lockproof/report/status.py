@@ -79,7 +79,7 @@ def verdict(
     if uncited:
         short.append(f"failed without citing a requirement: {', '.join(uncited)}")
     if counts["disabled"]:
-        short.append(f"{counts['disabled']} tests disabled by --backend-without")
+        short.append(f"{counts['disabled']} tests disabled by options")
     reasons = [f"MUST violated: {', '.join(violated['MUST'])}"] if violated["MUST"] else []
     if reasons:
         result = "nonconformant"
