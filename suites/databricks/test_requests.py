@@ -51,7 +51,8 @@ def test_write_is_one_request_and_one_statement(scope: RecordedScope) -> None:
 def test_lock_and_unlock_are_one_statement_each(scope: RecordedScope) -> None:
     """Once connected, taking a free lock is one statement and releasing it another.
 
-    The one request reads the record of where locks are kept."""
+    The one request reads the record of where locks are kept.
+    """
     bed = bed_of(scope)
     client, counted = counted_client(scope, "alice")
     client.unlock("default", client.lock("default", LockInfo.new("alice")))
