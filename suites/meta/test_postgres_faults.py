@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -201,6 +202,22 @@ def test_the_users_server_is_not_touched(cluster: PostgresCluster) -> None:
             arena.recover()
         assert f":{postgres.link.address.port}/" in postgres.backend.spec.options["postgres_dsn"]
     assert cluster.primary.server.password not in learnt.text(postgres.backend.spec.options["postgres_dsn"])
+
+
+@pytest.mark.parametrize(
+    ("families", "target", "allowed", "drawn"),
+    [((), "real", True, True), ((), "real", False, False), (("net",), "local", False, False)],
+)
+def test_faults_that_are_not_wanted_are_not_drawn_there_either(
+    cluster: PostgresCluster, families: tuple[str, ...], target: str, allowed: bool, drawn: bool
+) -> None:
+    """A backend on our Postgres keeps to `--backend-faults` and `--backend-allow-destructive`."""
+    backend = replace(under_test(ROWS), target=target, faults=families, allow_destructive=allowed)
+    with (
+        own_postgres(backend, ROWS, cluster, Redactor().learn) as postgres,
+        postgres_arena(postgres, HistoryWriter({"test": "wanted"}), random.Random(1)) as arena,
+    ):
+        assert bool(arena.possible(["postgres"])) is drawn
 
 
 def test_faults_of_one_server_can_be_healed_in_any_order(cluster: PostgresCluster) -> None:

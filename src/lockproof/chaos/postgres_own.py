@@ -153,7 +153,14 @@ def own_postgres(
         added = stack.enter_context(given.provision())
         learn(added)
         spec = given.with_options(added)
-        made = OnOwnPostgres(spec, backend.capabilities, backend.target, backend.timeout)
+        made = OnOwnPostgres(
+            spec,
+            backend.capabilities,
+            backend.target,
+            backend.timeout,
+            backend.faults,
+            backend.allow_destructive,
+        )
         postgres = OwnPostgres(cluster, link, made, replica, replica_link)
         stack.callback(postgres.follow)  # what was provisioned is taken away over the link
         yield postgres
