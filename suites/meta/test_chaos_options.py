@@ -73,6 +73,7 @@ def test_hurts(backend):
 def test_calm(backend):
     pass
 """
+SOAK = ("--backend-tier=soak", "--backend-duration=12.5")
 
 
 @pytest.fixture
@@ -91,6 +92,7 @@ def marked(pytester: pytest.Pytester) -> pytest.Pytester:
         ("--backend-faults=net,postgers", "named 'postgers' (did you mean postgres?)"),
         ("--backend-duration=0", "--backend-duration needs a positive, finite number of seconds"),
         ("--backend-duration=long", "--backend-duration must be a number, not 'long'"),
+        ("--backend-duration=9", "--backend-duration is for tests of tier soak: add --backend-tier=soak"),
     ],
 )
 def test_a_wrong_value_is_one_line_and_exit_code_four(
@@ -105,7 +107,7 @@ def test_a_wrong_value_is_one_line_and_exit_code_four(
 
 def test_families_that_are_left_out_are_disabled_with_the_reason(marked: pytest.Pytester) -> None:
     """A test of which any family is left out does not run, and says which; a calm one runs."""
-    run = run_here(marked, "test_marked.py", "--backend-faults=net", "--backend-duration=12.5")
+    run = run_here(marked, "test_marked.py", "--backend-faults=net", *SOAK)
     assert run.statuses() == {
         "test_network": "pass",
         "test_both": "disabled",
@@ -128,9 +130,7 @@ def test_a_real_service_is_hurt_only_when_that_is_allowed(
     marked: pytest.Pytester, options: tuple[str, ...], backend: str, status: str
 ) -> None:
     """On a real target a destructive test is disabled, unless it was allowed."""
-    run = run_here(
-        marked, "test_marked.py", "-ktest_hurts", "--backend-duration=12.5", *options, backend=backend
-    )
+    run = run_here(marked, "test_marked.py", "-ktest_hurts", *SOAK, *options, backend=backend)
     assert run.result("test_hurts")["status"] == status
     if status == "disabled":
         assert "needs --backend-allow-destructive" in run.result("test_hurts")["reason"]
@@ -148,7 +148,7 @@ def test_the_variable_and_the_file_say_it_too(
 
 def test_the_report_counts_what_faults_did(marked: pytest.Pytester) -> None:
     """A table of faults by backends: injections, hits, calls meanwhile, unknown outcomes, violations."""
-    run = run_here(marked, "test_marked.py", "--backend-duration=12.5")
+    run = run_here(marked, "test_marked.py", *SOAK)
     jsonschema.validate(run.report, schema())
     assert run.report["backends"][0]["faults"] == [
         {

@@ -173,6 +173,8 @@ def read(config: pytest.Config) -> Settings | None:
         raise pytest.UsageError("--backend-timeout needs a positive, finite number of seconds")
     if not 0 < values.get("duration", 1.0) <= threading.TIMEOUT_MAX:
         raise pytest.UsageError("--backend-duration needs a positive, finite number of seconds")
+    if config.option.lockproof_duration is not None and values.get("tier") != "soak":
+        raise pytest.UsageError("--backend-duration is for tests of tier soak: add --backend-tier=soak")
     try:
         require_families(values.get("faults", ()))
     except LookupError as error:
