@@ -40,8 +40,7 @@ def take_over(client: RecordedClient, lock_id: str) -> str:
 def test_write_that_stands_still_in_the_lock_store_is_made_before_or_refused(
     scope: RecordedScope, step: int
 ) -> None:
-    """A write that stands still at a statement, and is overtaken, is never seen after the other's: it is made
-    if it was seen before, else refused."""
+    """A write that stands still and is overtaken is made if it was seen before the other's, else refused."""
     bed = bed_of(scope)
     alice, bob, reader = (special_client(scope, name) for name in ("alice", "bob", "reader"))
     lock_id = alice.lock("default", LockInfo.new("alice"))
