@@ -323,6 +323,18 @@ def test_a_server_may_close_each_connection_after_its_reply(kind: type[Served], 
     assert (told.keys() == {REMARK}) is remarked
 
 
+def test_a_read_that_no_link_carries_is_not_taken_for_one_that_cannot_be_stale() -> None:
+    """Where no read passes the link the fault proves nothing; where one is stale nothing is remarked."""
+    told: dict[str, object] = {}
+    with served() as arena, pytest.MonkeyPatch.context() as elsewhere:
+        elsewhere.setattr(arena, "client", arena.scope.client)
+        with pytest.raises(Unknown, match="no read passed a link"):
+            test_network.test_no_update_is_lost_by_a_stale_read(arena, told.__setitem__)
+    with served() as arena, pytest.raises(Violation, match="a write was accepted that rests on an earlier"):
+        test_network.test_no_update_is_lost_by_a_stale_read(arena, told.__setitem__)
+    assert told == {}
+
+
 def test_a_workload_whose_plan_hits_nothing_is_unknown() -> None:
     """Clients that nothing happened to prove nothing about faults."""
     with served() as arena:
