@@ -7,7 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import TypeVar
 
-from lockproof.chaos.proxy import Armed, Link, LinkFault, Which
+from lockproof.chaos.network import NEMESES, AnsweredAfter
+from lockproof.chaos.proxy import Answer, Armed, Link, LinkFault, Which
 from lockproof.history.faults import START, STOP
 from lockproof.history.writer import HARNESS, HistoryWriter
 from lockproof.spec.outcome import Unknown
@@ -47,9 +48,14 @@ class Turn:
 
     def _tell(self, phase: Mapping[str, str], out: Mapping[str, int] | None = None) -> None:
         given = {**phase, "on": self.link.name, "exchange": self.number}
-        self.history.append(
-            HARNESS, "fault", f"net.{type(self.fault).__name__.lower()}", given=given, out=out
-        )
+        self.history.append(HARNESS, "fault", name_of(self.fault), given=given, out=out)
+
+
+def name_of(fault: LinkFault) -> str:
+    """The name of the nemesis that injects such a fault."""
+    if isinstance(fault, Answer) and fault.effect:
+        return AnsweredAfter.name
+    return next(nemesis.name for nemesis in NEMESES if nemesis.kind is type(fault))  # type: ignore[attr-defined]
 
 
 def every_exchange(
@@ -58,7 +64,8 @@ def every_exchange(
     """A turn for every exchange of a call on each of the links; the caller makes the call in each turn.
 
     `fault` says how an exchange on a link is broken; None where the link's protocol does not know that. A
-    turn that broke nothing was the last of its link. Raises `Unknown` when no turn broke anything.
+    turn that broke nothing was the last of its link. Raises `Unknown` when no turn broke anything, or the
+    last one that there may be did.
     """
     struck = 0
     for link in links.values():
@@ -71,6 +78,8 @@ def every_exchange(
             if not turn.hits:
                 break
             struck += 1
+        else:
+            raise Unknown(f"after {MOST - 1} exchanges on link {link.name} the call still makes more")
     if not struck:
         raise Unknown("the fault hit nothing: no link carries an exchange of this call that it can break")
 

@@ -57,6 +57,7 @@ def test_every_exchange_is_broken_once(link: Link) -> None:
     assert seen == [[503, 200, 200], [200, 503, 200], [200, 200, 503], [200, 200, 200]]
     told = faults(history.history().events)
     assert [fault.given["exchange"] for fault in told] == [1, 2, 3, 4]
+    assert {fault.name for fault in told} == {"net.error_before"}
     assert [fault.stop.out["hits"] for fault in told if fault.stop] == [1, 1, 1, 0]
 
 
@@ -67,6 +68,20 @@ def test_a_fault_that_hits_nothing_is_unknown(link: Link) -> None:
     for turns in (possible, impossible):
         with pytest.raises(Unknown, match="hit nothing"):
             make_no_call(turns)
+
+
+def test_a_call_that_never_ends_is_unknown(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the last turn that there may be still broke something, not all exchanges were broken."""
+    monkeypatch.setattr("lockproof.suites.faults.sweeping.MOST", 3)
+    turns = every_exchange({"there": link}, lambda _: Answer(503), HistoryWriter({}))
+    with pytest.raises(Unknown, match="after 2 exchanges"):
+        go_in_circles(link, turns)
+
+
+def go_in_circles(link: Link, turns: Iterator[Turn]) -> None:
+    for turn in turns:
+        with turn:
+            assert 503 in call(link, 3)
 
 
 def make_no_call(turns: Iterator[Turn]) -> None:

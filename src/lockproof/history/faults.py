@@ -4,9 +4,9 @@ A fault that lasts is two events `fault` with the same `f` (its name) and the sa
 `in.phase`, which is `start` in the first and `stop` in the second; without a `stop` it lasted to the
 end. A `fault` without a phase happened at once:
 
-    {"i":7,"t":120394,"p":-1,"e":"fault","f":"net.drop_response","in":{"phase":"start","on":"bob"}}
-    {"i":9,"t":190100,"p":-1,"e":"fault","f":"net.drop_response","in":{"phase":"stop","on":"bob"}}
-    {"i":12,"t":200312,"p":-1,"e":"fault","f":"process.kill","in":{"on":"alice"}}
+    {"i":7,"t":120394,"p":-1,"e":"fault","f":"net.partition","in":{"phase":"start","on":"bob"}}
+    {"i":9,"t":190100,"p":-1,"e":"fault","f":"net.partition","in":{"phase":"stop","on":"bob"}}
+    {"i":12,"t":200312,"p":-1,"e":"fault","f":"kill.kill","in":{"on":"alice"}}
 """
 
 from __future__ import annotations
