@@ -53,11 +53,20 @@ class ClockNemesis(Nemesis):
 
     def set(self, clock: Clock) -> None:
         """Makes it wrong."""
-        clock.offset += float(self.parameters.get("seconds", self.seconds))
+        clock.offset += self.error
+
+    @property
+    def error(self) -> float:
+        """By how many seconds."""
+        return float(self.parameters.get("seconds", self.seconds))
 
     def lift(self, arena: Arena) -> None:
         self.hits = self.struck()
-        self.clock.put_right()
+        self.put_right(self.clock)
+
+    def put_right(self, clock: Clock) -> None:
+        """Undoes it, and no other fault of the same clock."""
+        clock.offset -= self.error
 
     def struck(self) -> int:
         """How often the backend looked at it."""
@@ -95,6 +104,11 @@ class Stopped(ClockNemesis):
 
     def set(self, clock: Clock) -> None:
         clock.stop()
+
+    def put_right(self, clock: Clock) -> None:
+        offset = clock.offset
+        clock.put_right()
+        clock.offset = offset
 
 
 def living(arena: Arena) -> list[str]:
