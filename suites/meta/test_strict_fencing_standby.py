@@ -44,9 +44,7 @@ def test_a_write_that_no_standby_has_is_not_acknowledged(locked: bool) -> None:
             client = ann.client()
             lock_id = client.lock(info("ann")) if locked else None
             client.put(b"one", lock_id=lock_id)
-            cluster.primary.rows(
-                "ANALYZE"
-            )  # now a second UPDATE looks at the head first
+            cluster.primary.rows("ANALYZE")  # now a second UPDATE looks at the head first
             standby = cluster.add_standby(synchronous=True)
             client.put(b"two", lock_id=lock_id)
             cluster.cut_off(standby)
