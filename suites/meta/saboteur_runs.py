@@ -19,14 +19,16 @@ Batch = Sequence[teeth.Entry]
 
 
 class SharedRuns:
-    """The results of `entries`, run in batches when first asked for and kept in `folder`.
+    """The results of `entries`, run in batches when first asked for and kept in `folder`; `options` are
+    further ones for pytest.
 
     Who needs a batch that another worker is running runs one that nobody runs yet, instead of waiting.
     """
 
-    def __init__(self, entries: Sequence[teeth.Entry], folder: Path) -> None:
+    def __init__(self, entries: Sequence[teeth.Entry], folder: Path, options: Sequence[str] = ()) -> None:
         self.batches = teeth.batches(entries)
         self.folder = folder
+        self.options = options
 
     def of(self, entry: teeth.Entry) -> list[dict[str, Any]]:
         """The results of the tests that ran against `entry`. Raises `TeethError`."""
@@ -52,7 +54,7 @@ class SharedRuns:
                 return False
             if not kept.exists():
                 try:
-                    found: Any = teeth.run_batch(batch, narrow=costly(batch))
+                    found: Any = teeth.run_batch(batch, narrow=costly(batch), options=self.options)
                 except teeth.TeethError as failure:
                     found = str(failure)
                 kept.write_text(json.dumps(found), encoding="utf-8")
@@ -70,9 +72,11 @@ def costly(batch: Batch) -> bool:
     return "databricks" in batch[0].suites and all(isinstance(entry, Saboteur) for entry in batch)
 
 
-def shared_runs(entries: Sequence[teeth.Entry], temporary: pytest.TempPathFactory) -> SharedRuns:
+def shared_runs(
+    entries: Sequence[teeth.Entry], temporary: pytest.TempPathFactory, options: Sequence[str] = ()
+) -> SharedRuns:
     """Runs that are shared by all workers of this session."""
     own = temporary.getbasetemp()
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "saboteurs"
     folder.mkdir(exist_ok=True)
-    return SharedRuns(entries, folder)
+    return SharedRuns(entries, folder, options)

@@ -41,7 +41,7 @@ def test_without_a_client_the_suite_is_not_run(tmp_path: Path) -> None:
     found = certify(tmp_path, str(tmp_path))
     of_clients = [r for r in found["results"] if any(name.startswith("CLI-") for name in r["requirements"])]
     assert len(of_clients) >= 16
-    assert {(r["status"], r["reason"]) for r in of_clients} == {
+    assert {(r["status"], r["reason"]) for r in of_clients if r["status"] != "skip"} == {
         ("not-run", "neither tofu nor terraform is on PATH")
     }
     assert found["verdict"]["result"] == "inconclusive"

@@ -24,7 +24,8 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The entries whose batches were run, in order; the batch of `states` cannot be run."""
     names: list[str] = []
 
-    def run_batch(batch: Any) -> dict[str, list[dict[str, str]]]:
+    def run_batch(batch: Any, **options: Any) -> dict[str, list[dict[str, str]]]:
+        assert options == {"narrow": False, "options": ()}
         names.extend(entry.name for entry in batch)
         if STATES in batch:
             OTHER_BATCH.set()

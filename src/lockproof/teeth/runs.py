@@ -48,15 +48,16 @@ def in_parallel(run: Callable[[Sequence[Entry]], T], parts: Sequence[Sequence[En
         yield from pool.map(run, parts)
 
 
-def run_batch(entries: Sequence[Entry], *, narrow: bool = False) -> Results:
+def run_batch(entries: Sequence[Entry], *, narrow: bool = False, options: Sequence[str] = ()) -> Results:
     """Runs every entry's suites against its backend, in one pytest process: the results of its tests
-    by the entry's name. `narrow` leaves out tests that cite nothing of what the entries break.
+    by the entry's name. `narrow` leaves out tests that cite nothing of what the entries break; `options` are
+    further ones for pytest.
 
     Raises `TeethError` when the run ends without a report, or without one of its backends.
     """
     broken = {entry.breaks: None for entry in entries if isinstance(entry, Saboteur)}
     only = broken if narrow else entries[0].only
-    words = [*_words(entries), *(f"--backend-req={name}" for name in only)]
+    words = [*_words(entries), *(f"--backend-req={name}" for name in only), *options]
     return _run(entries, [words])[0]
 
 
