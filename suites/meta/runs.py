@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import deltalake  # noqa: F401 - it can be imported once, and pytester forgets what a run was the first to import
 import pytest
 
-import lockproof.plugin.controller  # noqa: F401 - pytester forgets what a run was the first to import
+import lockproof.plugin.controller  # noqa: F401 - as above
 
 FOLDER = "run"
 QUICK = ("-pno:cacheprovider", "-pno:hypothesispytest", "-pno:anyio")  # they import much, for nothing here
