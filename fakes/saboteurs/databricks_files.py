@@ -100,7 +100,7 @@ class LookingVolume(Volume):
         return super().read(path)
 
 
-@register.breaks("DBX-COST-001")
+@register.breaks("DBX-COST-001", "DBX-COST-003")
 class ReadsTwice(Broken):
     """A read asks first whether there is something to read."""
 
@@ -186,7 +186,7 @@ class CountingTransport(Transport):
     retried_statuses = RETRIED | {429}
 
 
-@register.breaks("DBX-RETRY-003", "DBX-FENCE-002")
+@register.breaks("DBX-RETRY-003", "DBX-RETRY-002", "DBX-FENCE-002")
 class CountsThrottling(Broken):
     """Throttling is an outage like others: three retries, and an error that does not say what it was."""
 

@@ -108,7 +108,7 @@ def test_throttled_call_waits_as_long_as_it_is_told(scope: RecordedScope, form: 
     clock = SkippingClock()
     client = special_client(scope, "alice", clock=clock)
     headers, seconds = TOLD[form]
-    bed.control.add_fault(path=bed.files, status=429, headers=headers, times=5)
+    bed.control.add_fault(method="PUT", path=bed.files, status=429, headers=headers, times=5)
     data = tofu_bytes(document())
     client.put("default", data)
     if seconds:
@@ -128,7 +128,7 @@ def test_throttling_for_ever_ends(scope: RecordedScope, headers: dict[str, str])
     bed = bed_of(scope)
     clock = SkippingClock()
     client = special_client(scope, "alice", clock=clock, retry_deadline="90s")
-    bed.control.add_fault(path=bed.files, status=429, headers=headers, times=None)
+    bed.control.add_fault(method="PUT", path=bed.files, status=429, headers=headers, times=None)
     with pytest.raises(DriverError) as failure:
         client.put("default", tofu_bytes(document()))
     assert (failure.value.kind, failure.value.definite) == ("throttled", True)
