@@ -16,14 +16,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from lockproof.checkers import check
+from explored_failure import write_failure
+
 from lockproof.driver.databricks import DatabricksDriver
 from lockproof.explore import Exhaustive, Pct, Subject, explore
 from lockproof.fakes.saboteurs.strict_clients import ClaimsStrictFencing
-from lockproof.history import HistoryWriter
-from lockproof.report.operations import relevant
-from lockproof.report.timeline import page
-from lockproof.suites.concurrency.exploring import LARGE, Watched, adopt
+from lockproof.suites.concurrency.exploring import LARGE, Watched
 from lockproof.suites.concurrency.programs import STALE_WRITE_IN_FLIGHT, Scenario
 from lockproof.suites.concurrency.programs_of_fencing import (
     DELETION_AGAINST_STALE_WRITE,
@@ -66,31 +64,11 @@ def tell_of_checked() -> None:
     """Finds the schedule that overwrites under `checked`. Raises `SystemExit` when there is none."""
     with subject(ClaimsStrictFencing, {"variant": "lakebase"}) as checked:
         found = explore(STALE_WRITE_IN_FLIGHT.program, checked, Exhaustive(), limit=1000)
-    if found.status != "violated" or found.schedule is None or found.history is None:
-        raise SystemExit(f"no schedule fails: {found.status} after {found.schedules}, {found.reason}")
-    found.schedule.save(FOLDER / "schedule.json")
-    with HistoryWriter(found.history.header, FOLDER / "history.jsonl") as writer:
-        adopt(found.history, writer)
-    history = writer.history()
-    verdict = check(history)
-    story = [
+    opening = [
         'fencing = "checked": a write looks at its lock, and is then sent. Alice stands still in between;',
         "Bob forces her lock, takes it, and writes. Then her write arrives.",
-        "",
-        *relevant(history, verdict.witness),
-        "",
-        f"Verdict: {verdict.headline}",
-        "",
-        f"Found by schedule {found.schedules} of two clients ({found.schedule.strategy}), shrunk to "
-        f"{found.schedule.switches} switch{'es' * (found.schedule.switches != 1)}:",
-        "",
-        found.schedule.table(),
-        "",
-        "Replay it:",
-        f"  pytest --backend={CHECKED} --backend-schedule docs/fencing/schedule.json",
     ]
-    (FOLDER / "checked.txt").write_text("\n".join(story) + "\n", encoding="utf-8")
-    (FOLDER / "checked.html").write_text(page(history), encoding="utf-8")
+    write_failure(found, FOLDER, opening, CHECKED, story="checked.txt", timeline="checked.html")
 
 
 def row_of(scenario: Scenario, strict: Subject, seconds: float) -> tuple[str, int]:

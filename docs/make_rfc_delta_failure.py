@@ -11,13 +11,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lockproof.checkers import check
+from explored_failure import write_failure
+
 from lockproof.explore import Exhaustive, explore
 from lockproof.fakes.saboteurs.delta_locks import TrustsThePrimaryKey
-from lockproof.history import HistoryWriter
-from lockproof.report.operations import relevant
-from lockproof.report.timeline import page
-from lockproof.suites.concurrency.exploring import adopt
 from lockproof.suites.concurrency.programs import LOCK_UNLOCK_LOCK
 
 FOLDER = Path(__file__).parent / "rfc-delta-design"
@@ -29,31 +26,8 @@ def main() -> None:
     program = LOCK_UNLOCK_LOCK.program
     with TrustsThePrimaryKey.provision({}) as options, TrustsThePrimaryKey(options).explored() as subject:
         found = explore(program, subject, Exhaustive(), limit=LIMIT)
-    if found.status != "violated" or found.schedule is None or found.history is None:
-        raise SystemExit(f"no schedule fails: {found.status} after {found.schedules}, {found.reason}")
-    FOLDER.mkdir(exist_ok=True)
-    found.schedule.save(FOLDER / "schedule.json")
-    with HistoryWriter(found.history.header, FOLDER / "history.jsonl") as writer:
-        adopt(found.history, writer)
-    history = writer.history()
-    verdict = check(history)
-    story = [
-        "The Delta lock of the RFC: an INSERT into a table whose primary key is the lock's key.",
-        "",
-        *relevant(history, verdict.witness),
-        "",
-        f"Verdict: {verdict.headline}",
-        "",
-        f"Found by schedule {found.schedules} of two clients ({found.schedule.strategy}), shrunk to "
-        f"{found.schedule.switches} switch{'es' * (found.schedule.switches != 1)}:",
-        "",
-        found.schedule.table(),
-        "",
-        "Replay it:",
-        f"  pytest --backend={BACKEND} --backend-schedule docs/rfc-delta-design/schedule.json",
-    ]
-    (FOLDER / "story.txt").write_text("\n".join(story) + "\n", encoding="utf-8")
-    (FOLDER / "timeline.html").write_text(page(history), encoding="utf-8")
+    opening = ["The Delta lock of the RFC: an INSERT into a table whose primary key is the lock's key."]
+    write_failure(found, FOLDER, opening, BACKEND, story="story.txt", timeline="timeline.html")
     for path in sorted(FOLDER.iterdir()):
         print(path.relative_to(Path(__file__).parents[1]))
 
