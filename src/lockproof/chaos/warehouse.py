@@ -132,6 +132,10 @@ class HeldNemesis(WarehouseNemesis):
 
     point: ClassVar[str]
 
+    @classmethod
+    def draw(cls, rng: random.Random) -> dict[str, Any]:
+        return {"times": rng.randint(1, 4)}
+
     def begin(self, bed: DeltaBed) -> None:
         self.control = bed.control
         self.hold = bed.control.hold_statements(
@@ -158,10 +162,6 @@ class Cold(HeldNemesis):
     name: ClassVar[str] = "warehouse.cold"
     point: ClassVar[str] = "queued"
 
-    @classmethod
-    def draw(cls, rng: random.Random) -> dict[str, Any]:
-        return {"times": rng.randint(1, 4)}
-
 
 class Late(HeldNemesis):
     """Statements stand still between their snapshot and their commit, and so meet the others' commits."""
@@ -169,20 +169,12 @@ class Late(HeldNemesis):
     name: ClassVar[str] = "warehouse.late"
     point: ClassVar[str] = "snapshot"
 
-    @classmethod
-    def draw(cls, rng: random.Random) -> dict[str, Any]:
-        return {"times": rng.randint(1, 4)}
-
 
 class Unreported(HeldNemesis):
     """Statements have committed, and nobody is told until it is healed."""
 
     name: ClassVar[str] = "warehouse.unreported"
     point: ClassVar[str] = "committed"
-
-    @classmethod
-    def draw(cls, rng: random.Random) -> dict[str, Any]:
-        return {"times": rng.randint(1, 4)}
 
 
 class Stale(WarehouseNemesis):
