@@ -12,13 +12,13 @@ import requests
 from lockproof.driver import DriverError, Locked, LockInfo, LockMismatch, NotLocked
 from lockproof.driver.databricks import (
     DatabricksDriver,
-    Services,
     address_of,
     driver_error,
     url_of,
     volume_name,
 )
 from lockproof.driver.databricks_bed import SkippingClock
+from lockproof.driver.databricks_services import Services
 from lockproof.fakes.databricks.control import FakeControl
 from lockproof.fakes.databricks.sql.steering import SqlControl
 from tofu_databricks import errors

@@ -5,15 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import select
 import sys
 import threading
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import fields
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -28,16 +25,15 @@ from lockproof.driver.command_line import CommandLine
 from lockproof.driver.databricks_bed import SteeredClock, TestBed
 from lockproof.driver.databricks_direct import DirectBed
 from lockproof.driver.databricks_locks import LOCK_BEDS, LockBed
+from lockproof.driver.databricks_services import SERVICES
 from lockproof.driver.errors import DriverError, ErrorKind, Locked, LockMismatch, NotLocked
 from lockproof.fakes.databricks.control import FakeControl
-from lockproof.fakes.databricks.lakebase_service import PROJECT, serve_lakebase
-from lockproof.fakes.databricks.server import FakeServer
-from lockproof.provision.postgres import provide_postgres
-from lockproof.provision.s3 import provide_s3
+from lockproof.fakes.databricks.lakebase_service import PROJECT
 from tofu_databricks import errors
 from tofu_databricks.backend import Backend
 from tofu_databricks.config import ENV_PREFIX, FENCING, FILES_APIS, Config
 from tofu_databricks.lockinfo import LockInfo as TofuLockInfo
+from tofu_databricks.locks.lakebase import spoken_to
 from tofu_databricks.locks.warehouse import Rows, Warehouse
 from tofu_databricks.seams import Clock
 
@@ -50,7 +46,6 @@ CATALOG = "lockproof"
 SCHEMA = "conformance"
 KEY = "terraform.tfstate"
 PROVISIONED = ("host", "storage", "token", "lakebase_port", "lock_root")
-LOCK_STORAGES = ("local", "s3")
 BEDS: Mapping[str, type[LockBed]] = {**LOCK_BEDS, "delta-direct": DirectBed}
 CHOSEN: Mapping[str, Sequence[str]] = {"fencing": FENCING, "files_api": FILES_APIS}
 OPTIONS = ("variant", "postgres_dsn", "lock_storage", "lock_storage_options", *CHOSEN, *PROVISIONED)
@@ -321,7 +316,8 @@ class DatabricksDriver:
         """A connection to Lakebase as its administrator, kept from use to use."""
         with self._mutex:
             connection = self._connection
-            if connection is None or not _usable(connection):
+            idle = connection is not None and connection.info.transaction_status == TransactionStatus.IDLE
+            if connection is None or not idle or spoken_to(connection):
                 scope = DatabricksScope(self, "housekeeping", {}, attach=True)
                 config = scope.config(lock_backend="lakebase")
                 connection = self._connection = Backend(config).connector()()
@@ -345,66 +341,6 @@ class DatabricksDriver:
         from lockproof.driver.databricks_explored import explored
 
         return explored(self, pristine=pristine)
-
-
-class Services:
-    """What the reference drivers of one process share: by Postgres and the storage of direct locks, a fake
-    workspace that runs while used."""
-
-    def __init__(self) -> None:
-        self.mutex = threading.Lock()
-        self.running: dict[tuple[str | None, str], tuple[ExitStack, Mapping[str, str]]] = {}
-        self.users: Counter[tuple[str | None, str]] = Counter()
-
-    @contextmanager
-    def shared(self, dsn: str | None, lock_storage: str = "local") -> Iterator[Mapping[str, str]]:
-        """The options that reach the services; the last user stops them. Raises ValueError for a storage
-        that there is not."""
-        if lock_storage not in LOCK_STORAGES:
-            raise ValueError(f"lock_storage must be {' or '.join(LOCK_STORAGES)}, not {lock_storage!r}")
-        key = (dsn, lock_storage)
-        with self.mutex:
-            if key not in self.running:
-                with ExitStack() as stack:
-                    provisioned = self.start(stack, dsn, lock_storage)
-                    self.running[key] = (stack.pop_all(), provisioned)
-            self.users[key] += 1
-        try:
-            yield self.running[key][1]
-        finally:
-            with self.mutex:
-                self.users[key] -= 1
-                if not self.users[key]:
-                    self.running.pop(key)[0].close()
-
-    def start(self, stack: ExitStack, dsn: str | None, lock_storage: str) -> Mapping[str, str]:
-        postgres = stack.enter_context(provide_postgres(dsn))
-        fake = stack.enter_context(FakeServer())
-        proxy = stack.enter_context(serve_lakebase(fake.workspace, postgres.keywords()))
-        if lock_storage == "s3":
-            s3 = stack.enter_context(provide_s3())
-            root, options = s3.location, s3.options
-            fake.workspace.sql.tables.storage_options.update(options)
-        else:
-            root = Path(stack.enter_context(TemporaryDirectory(prefix="lockproof-locks-"))).as_uri()
-            options = {}
-        return {
-            "host": fake.url,
-            "storage": fake.storage_url,
-            "token": fake.token,
-            "lakebase_port": str(proxy.lakebase.port),
-            "lock_root": root,
-            "lock_storage_options": ",".join(f"{name}={value}" for name, value in options.items()),
-        }
-
-
-SERVICES = Services()
-
-
-def _usable(connection: psycopg.Connection[Any]) -> bool:
-    """Whether an idle connection is one still; what there is to read from it is a farewell."""
-    idle = connection.info.transaction_status == TransactionStatus.IDLE
-    return idle and not select.select([connection.fileno()], [], [], 0)[0]
 
 
 def translated(call: Callable[[], T]) -> T:

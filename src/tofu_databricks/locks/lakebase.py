@@ -308,7 +308,7 @@ class _Connections:
                 if not self._idle:
                     return None
                 connection = self._idle.pop()
-            if not _spoken_to(connection):
+            if not spoken_to(connection):
                 return connection
             connection.close()
 
@@ -388,7 +388,7 @@ def identifier(*names: str) -> sql.Identifier:
     return sql.Identifier(*(name.replace("%", "%%") for name in names))
 
 
-def _spoken_to(connection: psycopg.Connection[Any]) -> bool:
+def spoken_to(connection: psycopg.Connection[Any]) -> bool:
     """Whether an idle connection has something to read: a farewell, since nobody asked anything.
 
     Finding that out before a statement is sent keeps "was it lost before or after?" from arising at all.
