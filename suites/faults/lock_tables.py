@@ -11,14 +11,14 @@ from typing import TypeVar
 from lockproof.chaos.arena import Arena
 from lockproof.chaos.nemesis import Nemesis
 from lockproof.chaos.warehouse import HeldNemesis, delta_bed
-from lockproof.driver import DriverError
+from lockproof.driver import DriverError, LockInfo
 from lockproof.driver.databricks_bed import SkippingClock
 from lockproof.driver.databricks_locks import DeltaBed, Stall
 from lockproof.driver.recorder import RecordedClient, RecordedScope
 from lockproof.history.writer import HARNESS
 from lockproof.spec.outcome import Unknown
 from lockproof.suites.databricks.special import bed_of, special_client
-from lockproof.suites.locks.asking import take
+from lockproof.suites.locks.asking import holder_seen_by, take
 
 T = TypeVar("T")
 
@@ -33,6 +33,15 @@ def use_once(scope: RecordedScope, *workspaces: str) -> None:
     early = special_client(scope, "early")
     for workspace in workspaces or ("default",):
         early.unlock(workspace, take(early, workspace))
+
+
+def require_forced(client: RecordedClient, claim: LockInfo) -> str:
+    """Whoever took the lock by `claim` and was not told holds it: `client` is told who that is, frees it by
+    its id, and takes it. The new lock's id."""
+    seen = holder_seen_by(client)
+    assert (seen.ID, seen.Who, seen.Info) == (claim.ID, claim.Who, claim.Info)
+    client.unlock("default", claim.ID)
+    return take(client)
 
 
 def noted(scope: RecordedScope, name: str, hits: int) -> None:

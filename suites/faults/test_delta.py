@@ -24,6 +24,7 @@ from lockproof.suites.faults.lock_tables import (
     noted,
     outcome_of,
     outcomes_of_a_storm,
+    require_forced,
     require_struck,
     use_once,
 )
@@ -193,10 +194,7 @@ def test_claim_of_which_every_reply_is_lost_is_unknown(scope: RecordedScope) -> 
     with done_or_unknown():
         alice.lock("default", claim)
     noted(scope, "warehouse.lost_reply", lost())
-    seen = holder_seen_by(bob)
-    assert (seen.ID, seen.Info) == (claim.ID, claim.Info)
-    bob.unlock("default", claim.ID)
-    assert take(bob)
+    assert require_forced(bob, claim)
 
 
 @needs("test-bed")
@@ -225,10 +223,7 @@ def test_claim_that_outlives_its_client_can_be_forced(arena: Arena) -> None:
     late = Late(times=1)
     with given_up(arena, late, lambda: impatient(scope, "alice").lock("default", claim)) as late_commit:
         late_commit()
-    seen = holder_seen_by(bob)
-    assert (seen.ID, seen.Who, seen.Info) == (claim.ID, claim.Who, claim.Info)
-    bob.unlock("default", claim.ID)
-    lock_id = take(bob)
+    lock_id = require_forced(bob, claim)
     assert [held for _, held in delta_bed(scope).held()] == [lock_id]
 
 
@@ -251,10 +246,7 @@ def test_claim_of_a_process_that_was_killed_can_be_forced(arena: Arena) -> None:
     assert isinstance(failure, DriverError)
     assert not failure.definite
     go_on(arena, late)
-    seen = holder_seen_by(bob)
-    assert (seen.ID, seen.Info) == (claim.ID, claim.Info)
-    bob.unlock("default", claim.ID)
-    assert take(bob)
+    assert require_forced(bob, claim)
 
 
 @needs("test-bed")

@@ -16,7 +16,7 @@ from lockproof.driver.databricks_bed import SkippingClock
 from lockproof.driver.recorder import RecordedScope
 from lockproof.spec import faults, needs, requirement
 from lockproof.suites.databricks.special import Polling, bed_of, special_client
-from lockproof.suites.faults.lock_tables import Leaping, go_on, noted, outcome_of, use_once
+from lockproof.suites.faults.lock_tables import Leaping, go_on, noted, outcome_of, require_forced, use_once
 from lockproof.suites.locks.asking import holder_seen_by, take
 from tofu_databricks.locks.warehouse import STATEMENTS
 
@@ -107,10 +107,7 @@ def test_claim_that_cannot_be_cancelled_is_unknown(arena: Arena, fault: dict[str
     assert "may still run" in failure.value.message
     assert claim.ID in failure.value.message
     go_on(arena, cold)
-    bob = special_client(scope, "bob")
-    assert holder_seen_by(bob).ID == claim.ID
-    bob.unlock("default", claim.ID)
-    assert take(bob)
+    assert require_forced(special_client(scope, "bob"), claim)
 
 
 @needs("test-bed")
