@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 from lockproof.explore import Program
-from lockproof.suites.concurrency import programs, programs_of_windows
+from lockproof.suites.concurrency import programs, programs_of_fencing, programs_of_windows
 
 PROGRAMS: Mapping[str, Program] = {
-    program.name: program for program in (*programs.PROGRAMS, *programs_of_windows.PROGRAMS)
+    program.name: program
+    for program in (*programs.PROGRAMS, *programs_of_windows.PROGRAMS, *programs_of_fencing.PROGRAMS)
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from lockproof.plugin.collect import suite_root
 from lockproof.plugin.options import OPTIONS, Settings, unknown_variables
 from lockproof.suites.meta.runs import run_here
 
@@ -202,3 +203,15 @@ def test_kept_scope_is_left_alone(one: pytest.Pytester) -> None:
         assert any(path.is_file() and path.read_bytes() == b"{}" for path in root.rglob("*")) == left
         for path in sorted(root.rglob("*"), reverse=True):
             path.unlink() if path.is_file() else path.rmdir()
+
+
+def test_a_backend_is_done_before_the_next_one(pytester: pytest.Pytester) -> None:
+    """What is made once for a backend, its driver above all, is made once and not for every other test."""
+    machines = str(suite_root() / "concurrency" / "test_state_machines.py")
+    result = pytester.runpytest_inprocess(
+        "--backend=memory", "--backend=file", "--collect-only", "-q", "-pno:hypothesispytest", machines
+    )
+    collected = [line.partition("[")[2].partition("-")[0] for line in result.outlines if "::" in line]
+    assert len(collected) > 50
+    assert list(dict.fromkeys(collected)) == ["memory", "file"]
+    assert collected == sorted(collected, key=["memory", "file"].index)
