@@ -24,4 +24,4 @@ def test_correct_variant_fails_nothing(variant: CorrectVariant, runs: SharedRuns
     amiss = {test: status for test, status in told.items() if status != left_out}
     assert amiss == {}
     assert all("test_no_sequence_of" in test for test in told)
-    assert sum(r["status"] == "pass" for r in results) >= 10
+    assert sum(r["status"] == "pass" for r in results) >= (1 if variant.only else 10)
