@@ -89,6 +89,35 @@ def test_the_history_tells_when_a_fault_began_and_ended_and_what_it_hit() -> Non
         assert found.stop.out == {"hits": 1}
 
 
+class UnderWay:
+    """A fault at a link whose only hit is known some time after it is disarmed."""
+
+    def __init__(self) -> None:
+        self.disarmed = False
+        self.hits = 0
+
+    def disarm(self) -> None:
+        self.disarmed = True
+
+    def await_settled(self, timeout: float) -> bool:
+        assert self.disarmed
+        assert timeout > 0
+        self.hits = 1
+        return True
+
+
+def test_a_hit_that_is_under_way_when_the_fault_is_healed_counts() -> None:
+    """The history tells the hits when they are final."""
+    with served() as arena:
+        fault = ReplyLost(on="ann")
+        arena.inject(fault)
+        fault.armed = [UnderWay()]  # type: ignore[list-item]
+        arena.heal()
+        (found,) = faults(arena.history.history().events)
+        assert found.stop is not None
+        assert found.stop.out == {"hits": 1}
+
+
 def test_what_was_not_injected_is_not_healed() -> None:
     """Healing a fault that never was leaves no event."""
     with served() as arena:

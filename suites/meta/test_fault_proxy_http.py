@@ -280,3 +280,18 @@ def reachable(root: object) -> str:
         else:
             queue += gc.get_referents(item)
     return "\n".join(found)
+
+
+def test_what_was_under_way_when_a_fault_was_disarmed_counts(link: Link, server: StateServer) -> None:
+    """Whether a reply is dropped is known when the server gives it; until then the hits are not final."""
+    armed = link.arm(DropReply())
+    with raw(link) as client:
+        client.sendall(b"GET /held HTTP/1.1\r\nHost: a\r\n\r\n")
+        server.seen.eventually(lambda seen: "GET" in seen.methods("/held"))
+        armed.disarm()
+        assert not armed.await_settled(0)
+        assert armed.hits == 0
+        server.let_go.set()
+        assert everything_on(client) == b""
+    assert armed.await_settled()
+    assert armed.hits == 1

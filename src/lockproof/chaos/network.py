@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from lockproof.chaos.arena import Arena
     from lockproof.chaos.proxy import Armed, Link
 
+SETTLING = 5.0
+"""Seconds that a fault which is lifted waits for the exchanges it was to strike, to count its hits."""
+
 
 class LinkNemesis(Nemesis):
     """Strikes exchanges on links of the arena.
@@ -91,6 +94,8 @@ class LinkNemesis(Nemesis):
     def lift(self, arena: Arena) -> None:
         for armed in self.armed:
             armed.disarm()
+        for armed in self.armed:
+            armed.await_settled(SETTLING)  # what is under way longer than that counts as not hit
 
     def struck(self) -> int:
         return sum(armed.hits for armed in self.armed)

@@ -31,6 +31,7 @@ class Armed:
         self._loop = loop
         self._hits = 0
         self._held = 0
+        self._under_way = 0
         self._changed = threading.Condition()
         self._rng = random.Random(which.seed)
         self._seen = 0
@@ -56,6 +57,12 @@ class Armed:
     def await_held(self, count: int = 1, timeout: float = TIMEOUT) -> None:
         """Returns once at least `count` wait. Raises `Unknown` after `timeout` seconds."""
         self._await(lambda: self._held >= count, f"held {count}", timeout)
+
+    def await_settled(self, timeout: float = TIMEOUT) -> bool:
+        """Returns once it is known of every exchange that it was to strike whether it has; False when that
+        takes longer than `timeout` seconds. Meant for a fault that is disarmed: then `hits` is final."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._under_way == 0, timeout)
 
     def release(self) -> None:
         """Lets go what it holds, and what it would hold from now on."""
@@ -105,6 +112,11 @@ class Armed:
             self._hits += 1
             self._changed.notify_all()
 
+    def count_under_way(self, change: int) -> None:
+        with self._changed:
+            self._under_way += change
+            self._changed.notify_all()
+
     async def hold(self, seconds: float | None = None) -> None:
         """Waits until released, `seconds` at most."""
         if self.released:
@@ -141,18 +153,21 @@ class Strike:
         self.armed = armed
         self.fault = armed.fault
         self._settled = False
+        armed.count_under_way(1)
 
     def hit(self) -> None:
         """The fault was carried out on the exchange; said twice, it counts once."""
         if not self._settled:
             self._settled = True
             self.armed.hit()
+            self.armed.count_under_way(-1)
 
     def settle(self) -> None:
         """The exchange is over; not hit (there was no body to cut, or no reply), it counts for nothing."""
         if not self._settled:
             self._settled = True
             self.armed.give_back()
+            self.armed.count_under_way(-1)
 
     async def hold(self, seconds: float | None = None) -> None:
         """Hits, and waits until released, `seconds` at most."""
