@@ -225,10 +225,10 @@ class FencedState:
                 self._wait(turn)
             raise Unavailable(f"{self.path} is written by so many that no write got through")
         except BackendError as error:
-            # A statement that is still under way finds the lock gone as we did; nothing else would stop it.
-            if pending and not (lock_id and isinstance(error, LockMismatch | LockNotHeld)):
+            # A statement that is still under way finds the lock gone as we did, unless its id is taken again.
+            if pending:
                 error.definite = False
-            if error.definite and not pending:  # under the same lock id, taken again, it may be named yet
+            if error.definite:
                 self._discard(written)
             raise
 
