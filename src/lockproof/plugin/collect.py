@@ -137,6 +137,7 @@ def _declared_in(path: Path) -> Iterator[DeclaredTest]:
         if not isinstance(node, ast.FunctionDef) or not node.name.startswith("test_"):
             continue
         marks = [*shared, *node.decorator_list]
+        whole = [mark for mark in marks if not _is_of_parameters(mark)]
         doc = (ast.get_docstring(node) or "").strip().splitlines()
         yield DeclaredTest(
             file,
@@ -145,9 +146,14 @@ def _declared_in(path: Path) -> Iterator[DeclaredTest]:
             doc[0] if doc else "",
             _arguments([*marks, *_meant(marks, assigned)], "requirement"),
             _arguments(marks, "needs"),
-            next(iter(_arguments(marks, "tier")), "default"),
+            next(iter(_arguments(whole, "tier")), "default"),
             _arguments(marks, "reported"),
         )
+
+
+def _is_of_parameters(mark: ast.expr) -> bool:
+    """Whether it is `parametrize`, whose marks are each of one parameter and not of the whole test."""
+    return isinstance(mark, ast.Call) and getattr(mark.func, "attr", None) == "parametrize"
 
 
 def _names(statement: ast.Assign) -> list[str]:
