@@ -114,12 +114,18 @@ def test_machine_catches_what_a_saboteur_breaks(name: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("variant", correct_variants(), ids=lambda variant: variant.name)
-def test_machines_find_nothing_in_a_correct_variant(variant: CorrectVariant, tmp_path: Path) -> None:
+def test_machines_find_nothing_in_a_correct_variant(
+    variant: CorrectVariant, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """No machine accuses a correct backend, however unusual, and each exercises all its rules on it."""
     [spec] = resolve(variant.backend, variant.options)
     with spec.provision() as provisioned:
         driver = spec.factory()({**spec.options, **provisioned})
-        size = SHORT if driver.info.target == "fake" else QUICK
+        if "service.postgres" in driver.capabilities():
+            place = {"postgres_dsn": request.getfixturevalue("postgres_database")}
+            driver = spec.factory()({**spec.options, **provisioned, **place})
+        slow = driver.info.target == "fake" or "service.postgres" in driver.capabilities()
+        size = SHORT if slow else QUICK
         machines = [machine for machine in MACHINES if runs_on(driver, tmp_path).applies(machine)]
         for seed in SEEDS:
             for machine in machines:
