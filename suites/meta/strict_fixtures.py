@@ -13,35 +13,37 @@ from lockproof.suites.meta.strict_bed import STORES, StrictBed, strict_bed
 
 
 @pytest.fixture(scope="module")
-def service(postgres_server: PostgresServer) -> Iterator[LakebaseBed]:
+def strict_service(postgres_server: PostgresServer) -> Iterator[LakebaseBed]:
     """One workspace, with Lakebase, for all tests of a module."""
     with lakebase_bed(postgres_server) as made:
         yield made
 
 
 @pytest.fixture(params=STORES)
-def bed(request: pytest.FixtureRequest, service: LakebaseBed, tmp_path: Path) -> Iterator[StrictBed]:
+def strict(
+    request: pytest.FixtureRequest, strict_service: LakebaseBed, tmp_path: Path
+) -> Iterator[StrictBed]:
     """A bed for each kind of lock store; copies are published by Files API 2.0."""
-    with strict_bed(service, request.param, tmp_path / "locks") as made:
+    with strict_bed(strict_service, request.param, tmp_path / "locks") as made:
         yield made
 
 
 @pytest.fixture
-def lakebase(service: LakebaseBed, tmp_path: Path) -> Iterator[StrictBed]:
+def lakebase(strict_service: LakebaseBed, tmp_path: Path) -> Iterator[StrictBed]:
     """A bed with locks in Postgres."""
-    with strict_bed(service, "lakebase", tmp_path / "locks") as made:
+    with strict_bed(strict_service, "lakebase", tmp_path / "locks") as made:
         yield made
 
 
 @pytest.fixture
-def delta(service: LakebaseBed, tmp_path: Path) -> Iterator[StrictBed]:
+def delta(strict_service: LakebaseBed, tmp_path: Path) -> Iterator[StrictBed]:
     """A bed with locks in a table of a SQL warehouse."""
-    with strict_bed(service, "delta", tmp_path / "locks") as made:
+    with strict_bed(strict_service, "delta", tmp_path / "locks") as made:
         yield made
 
 
 @pytest.fixture
-def conditional(service: LakebaseBed, tmp_path: Path) -> Iterator[StrictBed]:
+def conditional(strict_service: LakebaseBed, tmp_path: Path) -> Iterator[StrictBed]:
     """A bed with locks in Postgres, whose copies are published by Files API 3.0."""
-    with strict_bed(service, "lakebase", tmp_path / "locks", "3.0") as made:
+    with strict_bed(strict_service, "lakebase", tmp_path / "locks", "3.0") as made:
         yield made

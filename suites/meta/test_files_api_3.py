@@ -93,14 +93,14 @@ def holder_of(client: StateClient) -> str:
     return holder.ID if holder else ""
 
 
-def publishers(bed: StrictBed, newer: Callable[[str], object]) -> list[bytes | None]:
+def publishers(strict: StrictBed, newer: Callable[[str], object]) -> list[bytes | None]:
     """A writer stands still before each request and look of its publishing, while `newer` is written; what
     the copy is when it has sent its last request, before it looks again."""
-    first = bed.client()
+    first = strict.client()
     held = first.lock(info("ann"))
     first.put(FIRST, lock_id=held)
     counted = Steps()
-    bed.client(counted).put(STALE, lock_id=held)
+    strict.client(counted).put(STALE, lock_id=held)
     begin = counted.names.index("state.publish") + 1
     copies: list[bytes | None] = []
     for at in range(begin, len(counted.names) + 1):
@@ -111,11 +111,11 @@ def publishers(bed: StrictBed, newer: Callable[[str], object]) -> list[bytes | N
             if len(done) == at:
                 newer(held)
             elif len(done) > at and step == "lock.head":
-                copies.append(bed.copy())
+                copies.append(strict.copy())
 
-        bed.client(watch).put(STALE, lock_id=held)
-        assert bed.client().get() == NEWER
-        assert bed.copy() == NEWER
+        strict.client(watch).put(STALE, lock_id=held)
+        assert strict.client().get() == NEWER
+        assert strict.copy() == NEWER
     return copies
 
 

@@ -19,9 +19,9 @@ pytest_plugins = ("lockproof.suites.meta.strict_fixtures",)
 KEY = f"{ROOT}/terraform.tfstate"
 
 
-def test_the_holder_alone_moves_the_head(bed: StrictBed) -> None:
+def test_the_holder_alone_moves_the_head(strict: StrictBed) -> None:
     """Another id, an id that was released, and any id while the lock is free move nothing."""
-    store, other = bed.heads(), bed.heads()
+    store, other = strict.heads(), strict.heads()
     mine, theirs = info("ann"), info("bob")
     assert not store.move_head(KEY, mine.ID, None, "one")
     store.acquire(KEY, mine)
@@ -35,9 +35,9 @@ def test_the_holder_alone_moves_the_head(bed: StrictBed) -> None:
     assert other.head(KEY) == Head(theirs, "one")
 
 
-def test_the_head_is_moved_from_what_it_is(bed: StrictBed) -> None:
+def test_the_head_is_moved_from_what_it_is(strict: StrictBed) -> None:
     """Whoever has seen another head moves nothing, the lock's holder too."""
-    store, mine = bed.heads(), info("ann")
+    store, mine = strict.heads(), info("ann")
     store.acquire(KEY, mine)
     assert not store.move_head(KEY, mine.ID, "never", "one")
     assert store.head(KEY) == Head(mine, None)
@@ -45,12 +45,12 @@ def test_the_head_is_moved_from_what_it_is(bed: StrictBed) -> None:
     assert not store.move_head(KEY, mine.ID, None, "two")
     assert not store.move_head(KEY, mine.ID, "never", "two")
     assert store.move_head(KEY, mine.ID, "one", "two")
-    assert bed.heads().head(KEY) == Head(mine, "two")
+    assert strict.heads().head(KEY) == Head(mine, "two")
 
 
-def test_the_head_outlives_its_lock(bed: StrictBed) -> None:
+def test_the_head_outlives_its_lock(strict: StrictBed) -> None:
     """A release leaves the head, and so does the next lock; other keys have heads of their own."""
-    store, mine, theirs = bed.heads(), info("ann"), info("bob")
+    store, mine, theirs = strict.heads(), info("ann"), info("bob")
     store.acquire(KEY, mine)
     store.move_head(KEY, mine.ID, None, "é'\\%s one")
     store.release(KEY, mine.ID)
@@ -60,9 +60,9 @@ def test_the_head_outlives_its_lock(bed: StrictBed) -> None:
     assert store.head(f"{KEY}2") == Head(None, None)
 
 
-def test_without_an_id_the_head_alone_decides(bed: StrictBed) -> None:
+def test_without_an_id_the_head_alone_decides(strict: StrictBed) -> None:
     """Also where there has never been a lock; a lock that is held stays as it is."""
-    store = bed.heads()
+    store = strict.heads()
     assert store.move_head(KEY, None, None, "one")
     assert not store.move_head(KEY, None, None, "two")
     mine = info("ann")
@@ -71,18 +71,18 @@ def test_without_an_id_the_head_alone_decides(bed: StrictBed) -> None:
     assert store.head(KEY) == Head(mine, "two")
 
 
-def test_heads_are_listed_by_prefix(bed: StrictBed) -> None:
+def test_heads_are_listed_by_prefix(strict: StrictBed) -> None:
     """Those of the directory alone, however like a pattern its name is."""
-    store = bed.heads()
+    store = strict.heads()
     for key in ("/v/a_b%/x", "/v/a_b%/y", "/v/aXb/z", "/v/a_b%"):
         store.move_head(key, None, None, key.upper())
     store.acquire("/v/a_b%/locked", info("ann"))
     assert store.heads("/v/a_b%/") == {"/v/a_b%/x": "/V/A_B%/X", "/v/a_b%/y": "/V/A_B%/Y"}
 
 
-def test_of_many_moves_at_once_one_is_made(bed: StrictBed) -> None:
+def test_of_many_moves_at_once_one_is_made(strict: StrictBed) -> None:
     """Four processes that move one head from the same place: one does, under the lock and without it."""
-    stores = [bed.heads() for _ in range(4)]
+    stores = [strict.heads() for _ in range(4)]
     mine = info("ann")
     stores[0].acquire(KEY, mine)
     old = None
@@ -98,12 +98,12 @@ def test_of_many_moves_at_once_one_is_made(bed: StrictBed) -> None:
         assert old == f"{turn} {made.index(True)}"
 
 
-def test_a_table_of_locks_alone_is_made_fit_for_heads(bed: StrictBed) -> None:
+def test_a_table_of_locks_alone_is_made_fit_for_heads(strict: StrictBed) -> None:
     """The first use of heads adds what is missing, also by many at once; locks that are held stay held."""
-    locks = bed.backend(fencing="checked").locks
+    locks = strict.backend(fencing="checked").locks
     held, mine = info("ann"), info("bob")
     locks.acquire(f"{KEY}2", held)
-    stores = [bed.heads() for _ in range(4)]
+    stores = [strict.heads() for _ in range(4)]
     stores[0].acquire(KEY, mine)
     made = together(*(lambda s=s: s.move_head(KEY, mine.ID, None, "one") for s in stores))
     assert sorted(made, key=bool) == [False, False, False, True]
@@ -113,30 +113,32 @@ def test_a_table_of_locks_alone_is_made_fit_for_heads(bed: StrictBed) -> None:
     assert stores[0].head(KEY) == Head(held, "one")
 
 
-def test_a_table_that_may_not_be_changed_is_asked_for(bed: StrictBed) -> None:
+def test_a_table_that_may_not_be_changed_is_asked_for(strict: StrictBed) -> None:
     """With create_lock_table = false the error has the DDL, and running that is all that is needed."""
     mine = info("ann")
-    bed.backend(fencing="checked").locks.acquire(KEY, mine)
-    store = bed.heads(create_lock_table=False)
+    strict.backend(fencing="checked").locks.acquire(KEY, mine)
+    store = strict.heads(create_lock_table=False)
     with pytest.raises(LockTableMissing, match="create_lock_table is off; create it with: ") as failure:
         store.move_head(KEY, mine.ID, None, "one")
     assert failure.value.definite
     ddl = str(failure.value).partition("create it with: ")[2]
-    if bed.kind == "delta-direct":  # its table is in no catalog: what the statement says is done by storage
+    if (
+        strict.kind == "delta-direct"
+    ):  # its table is in no catalog: what the statement says is done by storage
         assert ddl == "ALTER TABLE `main`.`default`.`state_locks` ADD COLUMNS (head STRING)"
-        bed.heads().prepare()
+        strict.heads().prepare()
     else:
-        bed.run(ddl)
+        strict.run(ddl)
     assert store.move_head(KEY, mine.ID, None, "one")
 
 
-@pytest.mark.parametrize("bed", ["lakebase", "delta"], indirect=True)
-def test_the_ddl_of_a_new_table_has_heads(bed: StrictBed) -> None:
+@pytest.mark.parametrize("strict", ["lakebase", "delta"], indirect=True)
+def test_the_ddl_of_a_new_table_has_heads(strict: StrictBed) -> None:
     """What an administrator is asked to run makes everything that strict fencing needs."""
-    store = bed.heads(create_lock_table=False)
+    store = strict.heads(create_lock_table=False)
     with pytest.raises(LockTableMissing) as failure:
         store.acquire(KEY, info("ann"))
-    bed.run(str(failure.value).partition("create it with: ")[2])
+    strict.run(str(failure.value).partition("create it with: ")[2])
     assert store.move_head(KEY, store.acquire(KEY, info("ann")), None, "one")
 
 
@@ -238,20 +240,20 @@ def test_storage_and_warehouse_move_the_same_heads(delta: StrictBed) -> None:
     assert warehouse.head(KEY).text == direct.head(KEY).text == "two"
 
 
-@pytest.mark.parametrize("bed", ["delta-direct"], indirect=True)
-def test_lost_commit_of_a_direct_move_is_known(bed: StrictBed) -> None:
+@pytest.mark.parametrize("strict", ["delta-direct"], indirect=True)
+def test_lost_commit_of_a_direct_move_is_known(strict: StrictBed) -> None:
     """A commit whose reply was lost is known by its token: the move was made, once."""
 
     def lose() -> None:
         raise ConnectionResetError("the reply to the commit was lost")
 
     steps = Steps()
-    store, mine = bed.heads(checkpoint=steps), info("ann")
+    store, mine = strict.heads(checkpoint=steps), info("ann")
     store.acquire(KEY, mine)
     steps.at, steps.then = len(steps.names) + 3, lose
     assert store.move_head(KEY, mine.ID, None, "one")
     assert steps.names[-4:] == ["lock.move", "lock.commit", "lock.committed", "lock.move"]
-    assert bed.heads().head(KEY) == Head(mine, "one")
+    assert strict.heads().head(KEY) == Head(mine, "one")
 
 
 def test_a_move_that_nobody_answers_is_unknown(lakebase: StrictBed) -> None:

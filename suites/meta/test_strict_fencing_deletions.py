@@ -19,9 +19,9 @@ EMPTY = b'{"version":4,"serial":1,"lineage":"x","resources":[]}'
 FULL = b'{"version":4,"serial":2,"lineage":"x","resources":[{"mode":"managed","type":"a","name":"b"}]}'
 
 
-def overtaken(bed: StrictBed, workspace: str) -> Callable[[str], None]:
+def overtaken(strict: StrictBed, workspace: str) -> Callable[[str], None]:
     """A checkpoint: before the head is moved, bob takes the lock of the workspace and writes it."""
-    bob = bed.backend().client(workspace)
+    bob = strict.backend().client(workspace)
     done: list[str] = []
 
     def step(name: str) -> None:
@@ -32,21 +32,21 @@ def overtaken(bed: StrictBed, workspace: str) -> Callable[[str], None]:
     return step
 
 
-def test_a_workspace_that_is_written_meanwhile_is_not_deleted(bed: StrictBed) -> None:
+def test_a_workspace_that_is_written_meanwhile_is_not_deleted(strict: StrictBed) -> None:
     """It was found empty, and then a holder wrote it: the deletion is refused, and by force it is made."""
-    bed.backend().client("dev").put(EMPTY)
-    deleter = bed.backend(overtaken(bed, "dev"))
+    strict.backend().client("dev").put(EMPTY)
+    deleter = strict.backend(overtaken(strict, "dev"))
     with pytest.raises(StaleWrite, match="was written since it was looked at") as refused:
         deleter.delete_workspace("dev")
     assert refused.value.definite
-    assert (bed.backend().client("dev").get(), bed.backend().workspaces()) == (FULL, ["default", "dev"])
+    assert (strict.backend().client("dev").get(), strict.backend().workspaces()) == (FULL, ["default", "dev"])
     deleter.delete_workspace("dev", force=True)
-    assert (bed.backend().client("dev").get(), bed.backend().workspaces()) == (None, ["default"])
+    assert (strict.backend().client("dev").get(), strict.backend().workspaces()) == (None, ["default"])
 
 
-def test_an_empty_workspace_is_deleted_once_its_lock_is_released(bed: StrictBed) -> None:
+def test_an_empty_workspace_is_deleted_once_its_lock_is_released(strict: StrictBed) -> None:
     """As OpenTofu does it: lock, look, release, delete. One that nobody ever wrote is no error."""
-    backend = bed.backend()
+    backend = strict.backend()
     client = backend.client("dev")
     lock_id = client.lock(info("ann"))
     client.put(EMPTY, lock_id=lock_id)
@@ -57,15 +57,15 @@ def test_an_empty_workspace_is_deleted_once_its_lock_is_released(bed: StrictBed)
     backend.delete_workspace("never")
 
 
-def test_a_deletion_without_a_lock_is_refused_while_somebody_holds_it(bed: StrictBed) -> None:
+def test_a_deletion_without_a_lock_is_refused_while_somebody_holds_it(strict: StrictBed) -> None:
     """Also by one that takes the lock between the look at it and the deletion; nothing is changed."""
-    bed.client().put(EMPTY)
+    strict.client().put(EMPTY)
     with pytest.raises(StateLocked, match="bob holds the lock") as refused:
-        bed.client(overtaken(bed, "default")).delete()
+        strict.client(overtaken(strict, "default")).delete()
     assert refused.value.definite
     with pytest.raises(StateLocked):
-        bed.client().delete()
-    assert bed.client().get() == bed.copy() == FULL
+        strict.client().delete()
+    assert strict.client().get() == strict.copy() == FULL
 
 
 def test_the_gateway_deletes_nothing_that_a_holder_wrote(lakebase: StrictBed) -> None:

@@ -84,17 +84,17 @@ class Meanwhile(Hurried):
             self.done()
 
 
-def started(bed: StrictBed) -> tuple[StateClient, str]:
+def started(strict: StrictBed) -> tuple[StateClient, str]:
     """A client that has written a first state, under a lock that it still holds."""
-    client = bed.client()
+    client = strict.client()
     lock_id = client.lock(info("ann"))
     client.put(FIRST, lock_id=lock_id)
     return client, lock_id
 
 
-def numbers(bed: StrictBed) -> list[int]:
+def numbers(strict: StrictBed) -> list[int]:
     """The numbers of the versions that the head names."""
-    return [version.number for version in fenced(bed.client())._look().versions.all]
+    return [version.number for version in fenced(strict.client())._look().versions.all]
 
 
 def late(client: StateClient, move: LateMove, clock: Clock | None = None) -> FencedState:
@@ -104,32 +104,32 @@ def late(client: StateClient, move: LateMove, clock: Clock | None = None) -> Fen
 
 
 @pytest.mark.parametrize("forced", [False, True], ids=["held", "forced"])
-def test_a_move_that_arrives_while_its_writer_waits_was_made(bed: StrictBed, forced: bool) -> None:
+def test_a_move_that_arrives_while_its_writer_waits_was_made(strict: StrictBed, forced: bool) -> None:
     """It took effect, once, also where the lock was forced after that; its object stays where it is."""
-    client, lock_id = started(bed)
-    move = LateMove(bed.heads())
+    client, lock_id = started(strict)
+    move = LateMove(strict.heads())
 
     def arrives() -> None:
         assert move.deliver()
         if forced:
-            bed.client().unlock(lock_id)
+            strict.client().unlock(lock_id)
 
     clock = Meanwhile(arrives)
     late(client, move, clock).put(LATE, lock_id)
     assert clock.waits == 1
-    assert (bed.client().get(), bed.copy(), numbers(bed)) == (LATE, LATE, [2, 1])
-    assert len(bed.objects()) == 2
+    assert (strict.client().get(), strict.copy(), numbers(strict)) == (LATE, LATE, [2, 1])
+    assert len(strict.objects()) == 2
 
 
-def test_a_move_that_arrives_long_before_its_writer_looks_is_unknown(bed: StrictBed) -> None:
+def test_a_move_that_arrives_long_before_its_writer_looks_is_unknown(strict: StrictBed) -> None:
     """So many came after it that the head does not tell: the writer knows neither that it was made nor that
     it was not."""
-    client, lock_id = started(bed)
-    move = LateMove(bed.heads())
+    client, lock_id = started(strict)
+    move = LateMove(strict.heads())
 
     def arrives() -> None:
         assert move.deliver()
-        bob = bed.client()
+        bob = strict.client()
         bob.unlock(lock_id)
         newer = bob.lock(info("bob"))
         for _ in range(KEPT):
@@ -138,32 +138,32 @@ def test_a_move_that_arrives_long_before_its_writer_looks_is_unknown(bed: Strict
     with pytest.raises(Unavailable, match="whether the write took effect is unknown") as failure:
         late(client, move, Meanwhile(arrives)).put(LATE, lock_id)
     assert not failure.value.definite
-    assert bed.client().get() == NEWER
+    assert strict.client().get() == NEWER
 
 
-def test_a_move_that_arrives_late_collects_nothing_of_who_came_after_it(bed: StrictBed) -> None:
+def test_a_move_that_arrives_late_collects_nothing_of_who_came_after_it(strict: StrictBed) -> None:
     """Its writer looks for strays, while the next holder has stored an object that no head names yet."""
-    client, lock_id = started(bed)
+    client, lock_id = started(strict)
     for _ in range(KEPT - 1):
         client.put(FIRST, lock_id=lock_id)  # with the next one strays are looked for
-    move, at_move, go_on = LateMove(bed.heads()), threading.Event(), threading.Event()
+    move, at_move, go_on = LateMove(strict.heads()), threading.Event(), threading.Event()
 
     def stand_still(step: str) -> None:
         if step == "lock.move":
             at_move.set()
             assert go_on.wait(60)
 
-    bob = bed.client(stand_still)
+    bob = strict.client(stand_still)
 
     def overtake() -> None:
         assert move.deliver()
-        bed.client().unlock(lock_id)
+        strict.client().unlock(lock_id)
         newer = bob.lock(info("bob"))
         writes.append(pool.submit(bob.put, NEWER, lock_id=newer))
         assert at_move.wait(60)
 
     writes: list[Future[None]] = []
-    volume = Listed(bed.volume(), overtake)
+    volume = Listed(strict.volume(), overtake)
     state = replace(late(client, move, Hurried()), volume=cast("Volume", volume))
     with ThreadPoolExecutor(1) as pool:
         try:
@@ -172,27 +172,29 @@ def test_a_move_that_arrives_late_collects_nothing_of_who_came_after_it(bed: Str
             go_on.set()
         writes[0].result(60)
     assert volume.times == 2
-    assert bed.client().get() == bed.copy() == NEWER
-    assert numbers(bed)[:2] == [KEPT + 2, KEPT + 1]
+    assert strict.client().get() == strict.copy() == NEWER
+    assert numbers(strict)[:2] == [KEPT + 2, KEPT + 1]
 
 
 @pytest.mark.parametrize("sent_again", [False, True], ids=["unanswered", "sent again"])
-def test_a_move_that_arrives_under_its_id_again_leaves_a_state(bed: StrictBed, sent_again: bool) -> None:
+def test_a_move_that_arrives_under_its_id_again_leaves_a_state(strict: StrictBed, sent_again: bool) -> None:
     """Its writer was refused, and takes the lock under the same id: what the head then names is there. The
     object of a move that never arrives goes with a later write."""
-    client, lock_id = started(bed)
+    client, lock_id = started(strict)
     mine = client.lock_holder()
     assert mine is not None
-    move = LateMove(bed.heads(), sent_again, then=lambda: bed.client().unlock(lock_id))
+    move = LateMove(strict.heads(), sent_again, then=lambda: strict.client().unlock(lock_id))
     with pytest.raises(LockNotHeld):
         late(client, move).put(LATE, lock_id)
-    assert len(bed.objects()) == 2
+    assert len(strict.objects()) == 2
     client.lock(mine)
     assert move.deliver()
-    assert bed.client().get() == LATE
+    assert strict.client().get() == LATE
     with pytest.raises(LockNotHeld):
-        late(client, LateMove(bed.heads(), then=lambda: bed.client().unlock(lock_id))).put(LATE, lock_id)
+        late(client, LateMove(strict.heads(), then=lambda: strict.client().unlock(lock_id))).put(
+            LATE, lock_id
+        )
     client.lock(mine)
     for _ in range(KEPT):
         client.put(NEWER, lock_id=lock_id)
-    assert set(bed.objects()) == fenced(client)._look().versions.objects()
+    assert set(strict.objects()) == fenced(client)._look().versions.objects()

@@ -15,16 +15,16 @@ pytest_plugins = ("lockproof.suites.meta.strict_fixtures",)
 PATH = f"{ROOT}/{KEY}"
 
 
-def test_no_lock_where_heads_have_no_place(bed: StrictBed) -> None:
+def test_no_lock_where_heads_have_no_place(strict: StrictBed) -> None:
     """The lock table is of locks alone and may not be changed: that is told before the lock is taken, and
     what makes the place."""
-    bed.backend(fencing="checked", key="other").locks.prepare()
-    client = bed.client(create_lock_table=False)
+    strict.backend(fencing="checked", key="other").locks.prepare()
+    client = strict.client(create_lock_table=False)
     with pytest.raises(LockTableMissing, match="create_lock_table is off; create it with: ") as refused:
         client.lock(info("ann"))
     assert refused.value.definite
-    assert bed.backend(fencing="checked", key="other").locks.holder(PATH) is None
-    bed.client().unlock(bed.client().lock(info("bob")))  # who may add the place does
+    assert strict.backend(fencing="checked", key="other").locks.holder(PATH) is None
+    strict.client().unlock(strict.client().lock(info("bob")))  # who may add the place does
     client.put(b"{}", lock_id=client.lock(info("ann")))
 
 

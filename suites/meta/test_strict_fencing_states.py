@@ -38,16 +38,18 @@ SETTINGS = [(kind, "2.0") for kind in STORES] + [("lakebase", "3.0")]
 
 
 @pytest.fixture(params=SETTINGS, ids="-".join)
-def any_bed(request: pytest.FixtureRequest, service: LakebaseBed, tmp_path: Path) -> Iterator[StrictBed]:
+def any_bed(
+    request: pytest.FixtureRequest, strict_service: LakebaseBed, tmp_path: Path
+) -> Iterator[StrictBed]:
     """A bed for each lock store, and for each Files API."""
     kind, files_api = request.param
-    with strict_bed(service, kind, tmp_path / "locks", files_api) as made:
+    with strict_bed(strict_service, kind, tmp_path / "locks", files_api) as made:
         yield made
 
 
-def started(bed: StrictBed) -> str:
+def started(strict: StrictBed) -> str:
     """A first state, and the id of a lock on it."""
-    client = bed.client()
+    client = strict.client()
     lock_id = client.lock(info("ann"))
     client.put(FIRST, lock_id=lock_id)
     return lock_id
@@ -87,8 +89,8 @@ def outcome_of(client: StateClient, lock_id: str) -> str:
     return "made"
 
 
-def holder_id(bed: StrictBed) -> str:
-    holder = bed.client().lock_holder()
+def holder_id(strict: StrictBed) -> str:
+    holder = strict.client().lock_holder()
     assert holder is not None
     return holder.ID
 
@@ -113,17 +115,17 @@ def test_an_overtaken_deletion_under_a_lock_is_refused(any_bed: StrictBed) -> No
     assert (any_bed.client().get(), any_bed.copy(), any_bed.objects()) == (None, None, [])
 
 
-def test_a_reader_between_head_and_object_reads_the_newest(bed: StrictBed) -> None:
+def test_a_reader_between_head_and_object_reads_the_newest(strict: StrictBed) -> None:
     """The object that a reader is about to fetch is collected: it looks again, and never finds "no state"."""
-    lock_id = started(bed)
-    writer = bed.client()
+    lock_id = started(strict)
+    writer = strict.client()
 
     def write_on() -> None:
         for number in range(KEPT + 1):
             writer.put(b"%d" % number, lock_id=lock_id)
 
     steps = Steps(then=write_on)
-    reader = bed.client(lambda step: steps(step) if step == "http.get" else None)
+    reader = strict.client(lambda step: steps(step) if step == "http.get" else None)
     reader.get()
     steps.names.clear()
     steps.at = 1
@@ -144,39 +146,39 @@ def test_a_lost_object_is_an_error_and_no_empty_state(lakebase: StrictBed) -> No
         client.get()
 
 
-def lose_moves(bed: StrictBed, times: int | None = 1) -> None:
+def lose_moves(strict: StrictBed, times: int | None = 1) -> None:
     """The replies to statements that move a head are lost, once they have taken effect."""
-    if bed.kind == "lakebase":
-        bed.lakebase.proxy.faults.add(what="drop_reply", match="^(UPDATE|INSERT) .*_heads", times=times)
+    if strict.kind == "lakebase":
+        strict.lakebase.proxy.faults.add(what="drop_reply", match="^(UPDATE|INSERT) .*_heads", times=times)
         return
     statements = "/api/2.0/sql/statements"
     content = "*SET head = :new*"
-    bed.control.add_fault(
+    strict.control.add_fault(
         method="POST", path=statements, content=content, when="after", drop=True, times=times
     )
 
 
-@pytest.mark.parametrize("bed", ["lakebase", "delta"], indirect=True)
+@pytest.mark.parametrize("strict", ["lakebase", "delta"], indirect=True)
 @pytest.mark.parametrize("locked", [True, False], ids=["locked", "without"])
-def test_lost_reply_of_the_move_is_made_good(bed: StrictBed, locked: bool) -> None:
+def test_lost_reply_of_the_move_is_made_good(strict: StrictBed, locked: bool) -> None:
     """The write took effect and its reply was lost: it succeeds, once, also where the head was another's."""
-    lock_id = started(bed) if locked else None
-    client = bed.client()
+    lock_id = started(strict) if locked else None
+    client = strict.client()
     for data in (STALE, NEWER):
-        lose_moves(bed)
+        lose_moves(strict)
         client.put(data, lock_id=lock_id)
-        assert (client.get(), bed.copy()) == (data, data)
+        assert (client.get(), strict.copy()) == (data, data)
     numbers = [version.number for version in fenced(client)._look().versions.all]
     assert numbers == [3, 2, 1] if locked else [2, 1]
 
 
-@pytest.mark.parametrize("bed", ["lakebase", "delta"], indirect=True)
-def test_a_move_that_stays_unanswered_is_made_good_by_a_look(bed: StrictBed) -> None:
+@pytest.mark.parametrize("strict", ["lakebase", "delta"], indirect=True)
+def test_a_move_that_stays_unanswered_is_made_good_by_a_look(strict: StrictBed) -> None:
     """All replies to the statement are lost, and a look at the head shows that it was done."""
-    lock_id = started(bed)
-    lose_moves(bed, times=None)
-    bed.client().put(NEWER, lock_id=lock_id)
-    assert bed.client().get() == NEWER
+    lock_id = started(strict)
+    lose_moves(strict, times=None)
+    strict.client().put(NEWER, lock_id=lock_id)
+    assert strict.client().get() == NEWER
 
 
 def test_a_move_that_nobody_can_look_after_is_unknown(lakebase: StrictBed) -> None:
@@ -245,19 +247,19 @@ def test_a_refusal_after_a_move_that_went_unanswered(lakebase: StrictBed, locked
     assert lakebase.client().get() == FIRST
 
 
-def test_without_a_lock_one_writes_while_nobody_holds_it(bed: StrictBed) -> None:
+def test_without_a_lock_one_writes_while_nobody_holds_it(strict: StrictBed) -> None:
     """Then writes of several at once all succeed; while somebody holds the lock they are refused."""
-    clients = [bed.client() for _ in range(3)]
+    clients = [strict.client() for _ in range(3)]
     made = together(*(lambda c=c, n=n: c.put(b"%d" % n) for n, c in enumerate(clients)))
     assert made == [None, None, None]
-    assert bed.client().get() == bed.copy() in {b"0", b"1", b"2"}
+    assert strict.client().get() == strict.copy() in {b"0", b"1", b"2"}
     lock_id = clients[0].lock(info("ann"))
     with pytest.raises(StateLocked, match="ann holds the lock") as refused:
         clients[1].put(STALE)
     assert refused.value.definite
     clients[0].put(NEWER, lock_id=lock_id)
-    assert bed.client().get() == NEWER
-    assert len(bed.objects()) == 4
+    assert strict.client().get() == NEWER
+    assert len(strict.objects()) == 4
 
 
 def test_a_write_without_a_lock_meets_one_that_is_taken_meanwhile(lakebase: StrictBed) -> None:
@@ -310,44 +312,44 @@ def test_a_refused_write_leaves_no_object(lakebase: StrictBed) -> None:
         assert len(lakebase.objects()) == 2
 
 
-def test_states_of_before_are_taken_over(bed: StrictBed) -> None:
+def test_states_of_before_are_taken_over(strict: StrictBed) -> None:
     """A state that lies at the key, as `checked` clients or people wrote it, is the state until the first
     write; it is listed and deleted as any other."""
     for path in (KEY, f"{KEY}.tofu-workspaces/dev.tfstate"):
-        bed.volume().write(f"{ROOT}/{path}", FIRST)
-    backend = bed.backend()
+        strict.volume().write(f"{ROOT}/{path}", FIRST)
+    backend = strict.backend()
     assert (backend.client().get(), backend.client("dev").get()) == (FIRST, FIRST)
-    assert RECORD not in bed.files()
+    assert RECORD not in strict.files()
     lock_id = backend.client().lock(info("ann"))
     assert (backend.client().get(), backend.workspaces()) == (FIRST, ["default", "dev"])
     backend.client().put(NEWER, lock_id=lock_id)
     assert (backend.client().get(), backend.client("dev").get()) == (NEWER, FIRST)
     backend.delete_workspace("dev", force=True)
     assert (backend.client("dev").get(), backend.workspaces()) == (None, ["default"])
-    assert f"{KEY}.tofu-workspaces/dev.tfstate" not in bed.files()
+    assert f"{KEY}.tofu-workspaces/dev.tfstate" not in strict.files()
 
 
-def test_workspaces_are_listed_by_their_heads(bed: StrictBed) -> None:
+def test_workspaces_are_listed_by_their_heads(strict: StrictBed) -> None:
     """Also those whose copy is not there, and not those whose copy was left by a deletion."""
-    backend = bed.backend()
+    backend = strict.backend()
     for name in ("a/b", "dev", "gone"):
         backend.client(name).put(FIRST)
     backend.delete_workspace("gone", force=True)
-    bed.volume().write(f"{ROOT}/{KEY}.tofu-workspaces/gone.tfstate", FIRST)
-    bed.volume().delete(f"{ROOT}/{KEY}.tofu-workspaces/dev.tfstate")
-    assert bed.backend().workspaces() == ["default", "a/b", "dev"]
-    assert bed.client().get() is None
-    other = bed.backend(key="other.tfstate")
+    strict.volume().write(f"{ROOT}/{KEY}.tofu-workspaces/gone.tfstate", FIRST)
+    strict.volume().delete(f"{ROOT}/{KEY}.tofu-workspaces/dev.tfstate")
+    assert strict.backend().workspaces() == ["default", "a/b", "dev"]
+    assert strict.client().get() is None
+    other = strict.backend(key="other.tfstate")
     assert other.workspaces() == ["default"]
 
 
-def test_a_workspace_made_again_has_nothing_of_the_old_one(bed: StrictBed) -> None:
+def test_a_workspace_made_again_has_nothing_of_the_old_one(strict: StrictBed) -> None:
     """Deleted and made again it is empty until written, and its older versions are gone."""
-    backend = bed.backend()
+    backend = strict.backend()
     client = backend.client("dev")
     client.put(FIRST)
     backend.delete_workspace("dev", force=True)
-    assert (client.get(), [path for path in bed.files() if "dev" in path]) == (None, [])
+    assert (client.get(), [path for path in strict.files() if "dev" in path]) == (None, [])
     client.put(NEWER)
     versions = fenced(client)._look().versions
     assert [(version.number, version.object is not None) for version in versions.all] == [
@@ -357,27 +359,31 @@ def test_a_workspace_made_again_has_nothing_of_the_old_one(bed: StrictBed) -> No
     assert backend.workspaces() == ["default", "dev"]
 
 
-def test_a_volume_made_anew_has_no_state(bed: StrictBed) -> None:
+def test_a_volume_made_anew_has_no_state(strict: StrictBed) -> None:
     """Heads of a volume that was dropped count for nothing in one of its name, for running clients too."""
-    started(bed)
-    running = bed.client()
+    started(strict)
+    running = strict.client()
     assert running.get() == FIRST
-    workspace = bed.lakebase.workspace
+    workspace = strict.lakebase.workspace
     workspace.metastore.delete("volume", "main.default.v")
     workspace.create_volume("main.default.v")
-    assert bed.client().get() is None
-    fresh = bed.client()
-    fresh.unlock(holder_id(bed))
+    assert strict.client().get() is None
+    fresh = strict.client()
+    fresh.unlock(holder_id(strict))
     lock_id = fresh.lock(info("bob"))
-    assert (fresh.get(), bed.backend().workspaces()) == (None, ["default"])
+    assert (fresh.get(), strict.backend().workspaces()) == (None, ["default"])
     fresh.put(NEWER, lock_id=lock_id)
-    bed.volume().write(f"{ROOT}/{KEY}", STALE)  # a copy is not the state
-    assert (running.get(), bed.client().get(), bed.backend().workspaces()) == (NEWER, NEWER, ["default"])
+    strict.volume().write(f"{ROOT}/{KEY}", STALE)  # a copy is not the state
+    assert (running.get(), strict.client().get(), strict.backend().workspaces()) == (
+        NEWER,
+        NEWER,
+        ["default"],
+    )
 
 
-def test_state_manager_works_on_fenced_states(bed: StrictBed) -> None:
+def test_state_manager_works_on_fenced_states(strict: StrictBed) -> None:
     """Lock, refresh, persist, unlock; a manager whose lock was forced is refused."""
-    mgr, other = bed.backend().state_mgr("dev"), bed.backend().state_mgr("dev")
+    mgr, other = strict.backend().state_mgr("dev"), strict.backend().state_mgr("dev")
     lock_id = mgr.lock(info("ann"))
     mgr.refresh_state()
     mgr.write_state(
@@ -391,4 +397,4 @@ def test_state_manager_works_on_fenced_states(bed: StrictBed) -> None:
     mgr.write_state({"outputs": {}, "resources": [], "check_results": None})
     with pytest.raises(BackendError):
         mgr.persist_state()
-    assert bed.backend().state_mgr("dev").output_values() == {"a": 1}
+    assert strict.backend().state_mgr("dev").output_values() == {"a": 1}
