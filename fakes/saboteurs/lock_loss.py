@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Mapping
 
 from lockproof.driver.api import Address, LockInfo
@@ -93,8 +94,12 @@ class CleansStaleLocks(FileDriver):
 
 
 def _runs(process: int) -> bool:
+    """Whether it runs; it does not when it has ended and nobody has asked how yet."""
     try:
-        os.kill(process, 0)
+        handle = os.pidfd_open(process)
     except ProcessLookupError:
         return False
-    return True
+    try:
+        return not select.select([handle], [], [], 0)[0]
+    finally:
+        os.close(handle)

@@ -38,9 +38,12 @@ class NumberedState(FencedState):
         return super()._object(name.partition("-")[0])
 
 
-@writes.breaks("LOCK-FENCE-003")
 class NamesObjectsByNumber(StrictBroken):
-    """An object's name is the number of its version: two writers of the same number share the file."""
+    """An object's name is the number of its version: two writers of the same number share the file.
+
+    Not in the catalogue: the first schedules of a program, which are all that is certain on a slow machine,
+    just miss it; `suites/meta/test_explored_strict.py` kills it.
+    """
 
     parts: ClassVar = {"fenced_class": NumberedState}
 
