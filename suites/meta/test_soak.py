@@ -28,8 +28,8 @@ def test_soak_tells_its_counts_and_keeps_no_valid_window(tmp_path: Path) -> None
 
 
 def test_soak_of_a_broken_backend_ends_at_the_window_that_shows_it(tmp_path: Path) -> None:
-    """A backend that takes a part of a reply for the whole fails, with the history of that window."""
-    backend = "py:lockproof.fakes.saboteurs.fault_network_load:TakesTheFirstPiece"
+    """A backend that reads what it remembers once it was cut off fails, with the history of that window."""
+    backend = "py:lockproof.fakes.saboteurs.fault_network_load:GoesOnOffline"
     run = run_apart(tmp_path, f"--backend={backend}", "--backend-seed=3", *SOAK)
     (result,) = [r for r in run.report["backends"][0]["results"] if r["status"] != "not-run"]
     assert result["status"] == "fail", run.output[-3000:]
