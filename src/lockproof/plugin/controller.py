@@ -26,6 +26,7 @@ from lockproof.report import publish
 from lockproof.report.events import VERSION, EventLog
 from lockproof.report.folder import EVENTS, FolderError, create
 from lockproof.report.status import BAD
+from lockproof.spec import requirements_digest
 
 CARDS = 10
 CRASHED = "???"
@@ -86,7 +87,11 @@ class Controller:
         self.log.append(
             "start",
             v=VERSION,
-            suite={"name": "lockproof", "version": lockproof.__version__},
+            suite={
+                "name": "lockproof",
+                "version": lockproof.__version__,
+                "requirements": requirements_digest(),
+            },
             run=self.sent["run"],
             backends=self.sent["described"],
         )

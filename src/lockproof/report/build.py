@@ -48,6 +48,7 @@ def build(events: Sequence[Mapping[str, Any]], histories: Path | None = None) ->
             "finished": finish["time"] if finish else None,
             "complete": finish is not None,
             "out_of_scope": manifest["out_of_scope"] if manifest else 0,
+            "narrowed": narrowed,
         },
         "backends": [
             _backend(backend, [r for r in ordered if r["backend"] == backend["id"]], narrowed, histories)

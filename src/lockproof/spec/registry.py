@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -47,6 +49,17 @@ def capabilities() -> Mapping[str, str]:
 def requirements() -> Mapping[str, Requirement]:
     """Every requirement by id, in the order of ids."""
     return read_requirements(files("lockproof.spec").joinpath("requirements"))
+
+
+@cache
+def requirements_digest() -> str:
+    """SHA-256 (hex) of all that the registry demands: id, level, capability and text of each requirement.
+
+    Two runs with the same digest were held to the same demands; the clauses that justify them are left out.
+    """
+    demands = [[r.id, r.level, r.capability, " ".join(r.text.split())] for r in requirements().values()]
+    text = json.dumps(demands, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_requirements(folder: Traversable) -> Mapping[str, Requirement]:
