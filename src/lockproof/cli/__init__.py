@@ -12,6 +12,7 @@ from lockproof.cli.doctor import doctor
 from lockproof.cli.explain import explain
 from lockproof.cli.fake import fake
 from lockproof.cli.list import list_
+from lockproof.cli.matrix import matrix
 from lockproof.cli.minimise import minimise
 from lockproof.cli.run import run
 from lockproof.cli.teeth import teeth
@@ -26,7 +27,7 @@ def cli() -> None:
     """Prove, or refute, that an OpenTofu/Terraform state backend is safe."""
 
 
-for command in (run, list_, explain, teeth, check, timeline, minimise, fake, doctor):
+for command in (run, list_, explain, teeth, check, timeline, minimise, fake, doctor, matrix):
     cli.add_command(command)
 
 
