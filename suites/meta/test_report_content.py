@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 
 from lockproof.history import read_history
+from lockproof.plugin.collect import suite_root
 from lockproof.report import read_events, render, schema
 from lockproof.suites.meta.runs import EXPECTED_STATUSES, FOLDER, Run, run_every_status, run_here
 
@@ -230,3 +231,11 @@ def test_folder_of_an_earlier_run_is_used_again(pytester: pytest.Pytester) -> No
     assert [path.name for path in (second.folder / "histories").iterdir()] == [
         "test_every.test_pass-memory.jsonl"
     ]
+
+
+def test_report_names_no_folder_of_its_author(pytester: pytest.Pytester) -> None:
+    """The command line of a report speaks of the suites and of the working directory, wherever they are."""
+    test = suite_root() / "smoke" / "test_smoke.py"
+    run = run_here(pytester, str(test), f"--rootdir={pytester.path}", f"--basetemp={pytester.path}.d/t")
+    argv = run.report["run"]["argv"]
+    assert {"suites/smoke/test_smoke.py", "--rootdir=.", f"--basetemp={pytester.path}.d/t"} <= set(argv)

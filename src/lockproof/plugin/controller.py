@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import platform
+import re
 import secrets
 import signal
 import tempfile
@@ -19,8 +20,10 @@ from typing import Any
 import pytest
 
 import lockproof
+from lockproof.certificate.manifest import suite_files
 from lockproof.driver.registry import BackendSpec
 from lockproof.plugin import expectations, services, terminal
+from lockproof.plugin.collect import suite_root
 from lockproof.plugin.session import MANIFEST, Session
 from lockproof.report import publish
 from lockproof.report.events import VERSION, EventLog
@@ -91,6 +94,7 @@ class Controller:
                 "name": "lockproof",
                 "version": lockproof.__version__,
                 "requirements": requirements_digest(),
+                "files": dict(suite_files()),
             },
             run=self.sent["run"],
             backends=self.sent["described"],
@@ -121,7 +125,11 @@ class Controller:
 
     def facts(self, run_id: str, started: datetime.datetime) -> dict[str, Any]:
         settings = self.run.settings
+        places = {str(suite_root()): "suites", str(self.config.invocation_params.dir): "."}
         arguments = ["pytest", *map(str, self.config.invocation_params.args)]
+        for place, name in places.items():  # a report tells nobody where its author keeps things
+            path = re.compile(rf"(?<![\w./-]){re.escape(place)}(?=/|$)")
+            arguments = [path.sub(name, argument) for argument in arguments]
         return {
             "id": run_id,
             "started": started.isoformat(timespec="seconds").replace("+00:00", "Z"),

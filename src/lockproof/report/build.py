@@ -22,10 +22,15 @@ def schema() -> dict[str, Any]:
     return document
 
 
-def build(events: Sequence[Mapping[str, Any]], histories: Path | None = None) -> dict[str, Any]:
+def build(
+    events: Sequence[Mapping[str, Any]],
+    histories: Path | None = None,
+    levels: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """The report of a run. Tests that were expected and have no result are `not-run`.
 
-    With the folder of `histories`, latencies are taken from them.
+    With the folder of `histories`, latencies are taken from them. `levels` are those of the requirements
+    where the run was held to another registry than the installed one.
     """
     start = events[0]
     manifest = next((event for event in events if event["event"] == "manifest"), None)
@@ -51,7 +56,9 @@ def build(events: Sequence[Mapping[str, Any]], histories: Path | None = None) ->
             "narrowed": narrowed,
         },
         "backends": [
-            _backend(backend, [r for r in ordered if r["backend"] == backend["id"]], narrowed, histories)
+            _backend(
+                backend, [r for r in ordered if r["backend"] == backend["id"]], narrowed, histories, levels
+            )
             for backend in start["backends"]
         ],
     }
@@ -62,8 +69,9 @@ def _backend(
     results: Sequence[Mapping[str, Any]],
     narrowed: str,
     histories: Path | None,
+    levels: Mapping[str, str] | None,
 ) -> dict[str, Any]:
-    rolled = roll_up(results)
+    rolled = roll_up(results, levels)
     counts = Counter(result["status"] for result in results)
     return {
         **backend,
