@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lockproof.report import faults, latency
+from lockproof.report.observed import observe
 from lockproof.report.status import STATUSES, roll_up, verdict
 
 SCHEMA_VERSION = 1
@@ -43,6 +44,7 @@ def build(
             reason = test["reason"] if test["state"] == "not-run" else why
             results[name] = {**test, "status": "not-run", "reason": reason, "duration": 0.0, "failure": None}
     narrowed = manifest["narrowed"] if manifest else ""
+    seen = observe(histories) if histories else {}
     order = {name: number for number, name in enumerate(expected)}
     ordered = sorted(results.values(), key=lambda r: (order.get(r["id"], len(order)), r["id"]))
     return {
@@ -56,9 +58,16 @@ def build(
             "narrowed": narrowed,
         },
         "backends": [
-            _backend(
-                backend, [r for r in ordered if r["backend"] == backend["id"]], narrowed, histories, levels
-            )
+            {
+                **_backend(
+                    backend,
+                    [r for r in ordered if r["backend"] == backend["id"]],
+                    narrowed,
+                    histories,
+                    levels,
+                ),
+                **seen.get(backend["id"], {"contention": [], "windows": []}),
+            }
             for backend in start["backends"]
         ],
     }
