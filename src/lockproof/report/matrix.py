@@ -21,6 +21,8 @@ LEGEND = (
     "narrowed, so that tests of the requirement may be missing; `✘`: violated, in so many of its tests; `?`: "
     "undecided; `n/a`: not declared by the backend, or switched off; `not tested`: no test of it was chosen."
 )
+NUMBERS = ("n", "p50", "p95", "p99", "target", "status")
+TIMES = ("op", "size_bytes", *NUMBERS)
 _SPECIAL = re.compile(r"([\\`*_\[\]|~#])")
 
 
@@ -32,8 +34,9 @@ def escaped(text: str) -> str:
 def matrix(runs: Sequence[Tested]) -> dict[str, Any]:
     """The comparison as data: `groups` of runs with equal requirements, and latencies by kind of target.
 
-    `untested` are requirements of which no run of the group has a test, where this lockproof knows them. Each group has its `columns` and `rows`; a row has a cell for each column, with a `status` (of a test, or
+    Each group has its `columns` and `rows`; a row has a cell for each column, with a `status` (of a test, or
     `not-tested`), how many tests are `telling`, and how many `tests` of the requirement the run has.
+    `untested` are requirements of which no run of the group has a test, where this lockproof knows them.
     """
     digests = list(dict.fromkeys(run.digest for run in runs))
     return {
@@ -69,7 +72,7 @@ def _column(run: Tested, label: str) -> dict[str, Any]:
         "backend": run.id,
         "target": run.target,
         "driver": run.driver,
-        "suite": run.suite,
+        "suite": f"{run.suite} ({run.edition})",
         "tier": run.tier,
         "seed": run.seed,
         "started": run.started,
@@ -92,21 +95,19 @@ def labels(runs: Sequence[Tested]) -> list[str]:
 
 
 def _latency(runs: Sequence[Tested]) -> Iterator[dict[str, Any]]:
-    """A table for each kind of target: times on a fake say nothing beside those on a real workspace."""
-    for target in dict.fromkeys(run.target for run in runs):
-        beside = [run for run in runs if run.target == target]
-        rows = [
-            {
-                "backend": label,
-                "limits": run.limits,
-                **{key: row[key] for key in ("op", "n", "p50", "p95", "p99")},
-            }
-            for run, label in zip(beside, labels(beside), strict=True)
-            for row in run.latency
-            if {"op", "n", "p50", "p95", "p99"} <= set(row)
-        ]
-        if rows:
-            yield {"target": target, "rows": sorted(rows, key=lambda row: row["op"])}
+    """A table for each kind of target and profile: times on a fake say nothing beside those on a real one."""
+    columns = [
+        (run, f"{label}{'*' if run.limits else ''}") for run, label in zip(runs, labels(runs), strict=True)
+    ]
+    found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for run, label in columns:
+        for row in run.latency:
+            kind = (run.target, str(row.get("basis", "histories")), str(row.get("profile") or ""))
+            times = {key: row.get(key) for key in TIMES}
+            found.setdefault(kind, []).append({"backend": label, **times})
+    for (target, basis, profile), rows in found.items():
+        rows.sort(key=lambda row: (row["op"], row["size_bytes"] or 0))
+        yield {"target": target, "basis": basis, "profile": profile, "rows": rows}
 
 
 def markdown(found: Mapping[str, Any]) -> str:
@@ -123,22 +124,31 @@ def markdown(found: Mapping[str, Any]) -> str:
     for group in groups:
         lines += _section(group)
     for kind in found["latency"]:
-        lines += ["", f"## Latency on {kind['target']} targets", ""]
-        lines += [
-            "Milliseconds of acknowledged calls in the histories of each run, on its own machine, while "
-        ]
-        lines += ["tests ran beside each other: a description, not a benchmark.", ""]
-        lines += _table(
-            ["call", "backend", "n", "p50", "p95", "p99"],
-            [[row[key] for key in ("op", "backend", "n", "p50", "p95", "p99")] for row in kind["rows"]],
-        )
+        lines += _times(kind)
     return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _times(kind: Mapping[str, Any]) -> list[str]:
+    simulated = f", simulated: {kind['profile']}" if kind["profile"] else ""
+    lines = ["", f"## Latency on {kind['target']} targets{escaped(simulated)}", ""]
+    if kind["basis"] == "histories":
+        lines += ["Of acknowledged calls in the histories of each run, while tests ran beside each other: a"]
+        lines += ["description, not a benchmark. A star: the run was narrowed, so that its calls are others."]
+    lines += ["Milliseconds, each on the machine of its run.", ""]
+    rows = [
+        ["" if row[key] is None else row[key] for key in ("op", "size_bytes", "backend", *NUMBERS)]
+        for row in kind["rows"]
+    ]
+    return lines + _table(["call", "bytes", "backend", *NUMBERS], rows)
 
 
 def _section(group: Mapping[str, Any]) -> list[str]:
     columns = group["columns"]
-    suites = ", ".join(dict.fromkeys(column["suite"] for column in columns))
-    lines = ["", f"## Suite {escaped(suites)}, requirements {escaped(group['requirements'][:12])}", ""]
+    suites = list(dict.fromkeys(column["suite"] for column in columns))
+    title = f"Suite {escaped(', '.join(suites))}, requirements {escaped(group['requirements'][:12])}"
+    lines = ["", f"## {title}", ""]
+    if len(suites) > 1:
+        lines += ["**The same requirements, but not the same files of the suite: its tests may differ.**", ""]
     facts = ["driver", "suite", "tier", "seed", "started", "source"]
     lines += _table(
         ["run", "verdict", "MUST", *facts, "limits"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ REPORT = "report.json"
 NOT_TESTED = "not-tested"
 """What a requirement is of which a run has no result at all; no status of a test."""
 TARGETS = ("fake", "local", "real")
+TIERS = ("smoke", "default", "full", "soak")  # each runs what those before it run
 VERDICTS = ("conformant", "partial", "inconclusive", "nonconformant")  # best first
 
 
@@ -44,7 +46,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class Tested:
-    """One backend in one run. `results` are by the test's id without the backend."""
+    """One backend in one run. `results` are by the test's id without the backend; `measured` are requirements
+    of latency, with their status: the times decide it, not the tests that took them."""
 
     source: str
     id: str
@@ -52,6 +55,7 @@ class Tested:
     driver: str
     suite: str
     digest: str
+    files: Mapping[str, str]
     tier: str
     seed: int
     started: str
@@ -63,6 +67,7 @@ class Tested:
     reasons: Sequence[str]
     must: tuple[int, int]
     levels: Mapping[str, str]
+    measured: Mapping[str, str]
     results: Mapping[str, Result]
     latency: Sequence[Mapping[str, Any]]
 
@@ -70,6 +75,11 @@ class Tested:
     def name(self) -> str:
         """`databricks:lakebase (fake)`: never without the kind of the target."""
         return f"{self.id} ({self.target})"
+
+    @property
+    def edition(self) -> str:
+        """A short name for the files of the suite: equal for equal files."""
+        return hashlib.sha256(json.dumps(self.files, sort_keys=True).encode()).hexdigest()[:8]
 
     @property
     def limits(self) -> list[str]:
@@ -88,8 +98,9 @@ class Tested:
                 citing.setdefault(name, []).append(result.status)
         found = {}
         for name, statuses in sorted(citing.items()):
-            status = strongest(statuses)
-            found[name] = Finding(status, statuses.count(status), len(statuses))
+            status = self.measured.get(name) or strongest(statuses)
+            telling = len(statuses) if name in self.measured else statuses.count(status)
+            found[name] = Finding(status, telling, len(statuses))
         return found
 
 
@@ -109,7 +120,7 @@ def read_reports(path: Path) -> list[Tested]:
         raise ReportError(f"{file}: not a lockproof report: no backends in it")
     if report.get("schema") != SCHEMA_VERSION:
         raise ReportError(f"{file}: a report of schema {report.get('schema')!r}, not {SCHEMA_VERSION}")
-    if not {"requirements"} <= set(report.get("suite") or ()):
+    if not {"requirements", "files"} <= set(report.get("suite") or ()):
         raise ReportError(f"{file}: does not say what the run was held to; repeat it with this lockproof")
     try:
         tested = [_tested(report, backend, str(path)) for backend in report["backends"]]
@@ -125,6 +136,7 @@ def read_reports(path: Path) -> list[Tested]:
 def _tested(report: Mapping[str, Any], backend: Mapping[str, Any], source: str) -> Tested:
     run, suite, verdict = report["run"], report["suite"], backend["verdict"]
     levels = {rolled["id"]: _one_of(LEVELS, rolled["level"]) for rolled in backend["requirements"]}
+    claimed = {rolled["id"]: _one_of(STATUSES, rolled["status"]) for rolled in backend["requirements"]}
     results: dict[str, Result] = {}
     for found in backend["results"]:
         status = _one_of(STATUSES, found["status"])
@@ -139,7 +151,8 @@ def _tested(report: Mapping[str, Any], backend: Mapping[str, Any], source: str) 
         driver=f"{driver['name']} {driver['version']}",
         suite=str(suite["version"]),
         digest=str(suite["requirements"]),
-        tier=str(run["tier"]),
+        files={str(part): str(digest) for part, digest in suite["files"].items()},
+        tier=_one_of(TIERS, run["tier"]),
         seed=int(run["seed"]),
         started=str(run["started"]),
         complete=run["complete"] is True,
@@ -150,10 +163,11 @@ def _tested(report: Mapping[str, Any], backend: Mapping[str, Any], source: str) 
         reasons=tuple(map(str, verdict["reasons"])),
         must=(int(verdict["must"]["met"]), int(verdict["must"]["applicable"])),
         levels=levels,
+        measured={name: claimed[name] for name in _measured(backend["latency"]) if name in claimed},
         results=results,
         latency=tuple(dict(row) for row in backend["latency"]),
     )
-    _require_agreement(tested, {r["id"]: r["status"] for r in backend["requirements"]})
+    _require_agreement(tested, claimed)
     return tested
 
 
@@ -164,6 +178,10 @@ def _require_agreement(tested: Tested, claimed: Mapping[str, str]) -> None:
         if claimed.get(name, NOT_TESTED) != found:
             said = claimed.get(name, NOT_TESTED)
             raise ReportError(f"contradicts itself: {name} is {said}, its results say {found}")
+    measured = _measured(tested.latency)
+    for name, status in tested.measured.items():
+        if status == "pass" and (tested.target == "fake" or measured[name] != {"met"}):
+            raise ReportError(f"contradicts itself: {name} is pass, its times do not say so")
     statuses = {result.status for result in tested.results.values()}
     violated = [n for n, f in tested.findings.items() if f.status in VIOLATED and tested.levels[n] == "MUST"]
     met = sum(f.status == "pass" and tested.levels[n] == "MUST" for n, f in tested.findings.items())
@@ -172,6 +190,15 @@ def _require_agreement(tested: Tested, claimed: Mapping[str, str]) -> None:
         raise ReportError(f"contradicts itself: {tested.id} is {tested.verdict}, its results say otherwise")
     if tested.must[0] != met:
         raise ReportError(f"contradicts itself: {tested.must[0]} MUST met, its results say {met}")
+
+
+def _measured(rows: Sequence[Mapping[str, Any]]) -> dict[str, set[str]]:
+    """What the rows say of each requirement that they measure: `met`, `missed`, `undecided`."""
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        if row.get("requirement"):
+            found.setdefault(str(row["requirement"]), set()).add(str(row["status"]))
+    return found
 
 
 def _one_of(known: Sequence[str], word: Any) -> str:
