@@ -8,6 +8,7 @@ import click
 
 import lockproof
 from lockproof.cli.check import check
+from lockproof.cli.diff import diff
 from lockproof.cli.doctor import doctor
 from lockproof.cli.explain import explain
 from lockproof.cli.fake import fake
@@ -27,7 +28,7 @@ def cli() -> None:
     """Prove, or refute, that an OpenTofu/Terraform state backend is safe."""
 
 
-for command in (run, list_, explain, teeth, check, timeline, minimise, fake, doctor, matrix):
+for command in (run, list_, explain, teeth, check, timeline, minimise, fake, doctor, matrix, diff):
     cli.add_command(command)
 
 
