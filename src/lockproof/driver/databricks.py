@@ -29,6 +29,7 @@ from lockproof.driver.databricks_services import SERVICES
 from lockproof.driver.errors import DriverError, ErrorKind, Locked, LockMismatch, NotLocked
 from lockproof.fakes.databricks.control import FakeControl
 from lockproof.fakes.databricks.lakebase_service import PROJECT
+from lockproof.workspace.target import ALONE as REAL_OPTIONS
 from tofu_databricks import errors
 from tofu_databricks.backend import Backend
 from tofu_databricks.config import ENV_PREFIX, FENCING, FILES_APIS, Config
@@ -209,10 +210,16 @@ class DatabricksDriver:
 
     variants = ("lakebase", "delta", "delta-direct")
     default_variants = ("lakebase", "delta")
+    real = "lockproof.workspace.driver:RealDatabricksDriver"
     backend_class: type[Backend] = Backend
 
     def __init__(self, options: Mapping[str, str]) -> None:
         unknown = sorted(set(options) - set(OPTIONS))
+        if unknown and unknown[0] in REAL_OPTIONS:
+            raise ValueError(
+                f"option {unknown[0]} is about a real workspace: add --backend-real, or leave it out to test "
+                "on the fake"
+            )
         if unknown:
             raise ValueError(
                 f"the databricks driver has no option {', '.join(unknown)} (known: {', '.join(OPTIONS)})"
