@@ -19,6 +19,11 @@ OWN_TESTS = "meta"
 
 @cache
 def suite_files() -> Mapping[str, str]:
+    """As `read_suite_files`, once in a process: how the files were when it began."""
+    return read_suite_files()
+
+
+def read_suite_files() -> Mapping[str, str]:
     """SHA-256 (hex) of each part of the installed suite, by name: every subpackage of `lockproof`, and
     `lockproof` for the modules beside them. The same from a checkout and from its wheel.
 
