@@ -132,16 +132,6 @@ def test_reports_are_derived_from_the_events(every: Run) -> None:
     assert render(every.folder) == every.report
 
 
-def test_summary_of_github_gets_the_page(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    """report.md is appended to the file that GitHub names."""
-    summary = pytester.path / "summary.md"
-    summary.write_text("earlier step\n", encoding="utf-8")
-    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
-    run = run_every_status(pytester, "-k=test_pass")
-    page = (run.folder / "report.md").read_text(encoding="utf-8")
-    assert summary.read_text(encoding="utf-8") == f"earlier step\n{page}"
-
-
 def test_many_failures_do_not_flood_the_terminal(pytester: pytest.Pytester) -> None:
     """Ten cards are shown in full; of the rest a line each. The report has all."""
     pytester.makepyfile(

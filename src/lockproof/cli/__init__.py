@@ -7,6 +7,7 @@ import sys
 import click
 
 import lockproof
+from lockproof.cli.badge import badge
 from lockproof.cli.certify import certify
 from lockproof.cli.check import check
 from lockproof.cli.diff import diff
@@ -29,7 +30,7 @@ def cli() -> None:
     """Prove, or refute, that an OpenTofu/Terraform state backend is safe."""
 
 
-for command in (run, certify, list_, explain, teeth, check, timeline, minimise, fake, doctor, matrix, diff):
+for command in (run, certify, list_, explain, teeth, check, timeline, minimise, fake, doctor, matrix, diff, badge):
     cli.add_command(command)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import platform
 import re
 import secrets
@@ -25,7 +26,7 @@ from lockproof.driver.registry import BackendSpec
 from lockproof.plugin import expectations, services, terminal
 from lockproof.plugin.collect import suite_root
 from lockproof.plugin.session import MANIFEST, Session
-from lockproof.report import publish
+from lockproof.report import github, publish
 from lockproof.report.events import VERSION, EventLog
 from lockproof.report.folder import EVENTS, FolderError, create
 from lockproof.report.status import BAD
@@ -238,9 +239,12 @@ class Controller:
         self.finish(session)
         yield
         reporter = self.config.pluginmanager.getplugin("terminalreporter")
-        if self.report and reporter is not None:
-            reporter.ensure_newline()
-            reporter.write_line(f"lockproof report: {self.sent['shown_folder']}/report.md")
+        if self.report:
+            shown, echo = self.sent["shown_folder"], getattr(reporter, "write_line", print)
+            if reporter is not None:
+                reporter.ensure_newline()
+            github.tell(self.report, shown, self.config.rootpath, os.environ, echo)
+            echo(f"lockproof report: {shown}/report.md")
 
     def finish(self, session: pytest.Session) -> None:
         """Settles the exit code and writes the reports."""

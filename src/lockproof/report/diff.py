@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from lockproof.report.matrix import escaped
+from lockproof.report.escaping import escaped
 from lockproof.report.reading import NOT_TESTED, TIERS, VERDICTS, ReportError, Tested
 from lockproof.report.status import VIOLATED
 

@@ -6,12 +6,11 @@ requirement without a test is `not tested`, and in a run that was narrowed a pas
 
 from __future__ import annotations
 
-import html
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from lockproof.report.escaping import escaped
 from lockproof.report.reading import NOT_TESTED, Finding, Tested
 from lockproof.report.status import INAPPLICABLE, VIOLATED
 from lockproof.spec import requirements, requirements_digest
@@ -23,12 +22,6 @@ LEGEND = (
 )
 NUMBERS = ("n", "p50", "p95", "p99", "target", "status")
 TIMES = ("op", "size_bytes", *NUMBERS)
-_SPECIAL = re.compile(r"([\\`*_\[\]|~#])")
-
-
-def escaped(text: str) -> str:
-    """`text` as it is in a cell or a line of GitHub Markdown, whoever wrote it: no markup, no line break."""
-    return _SPECIAL.sub(r"\\\1", html.escape(" ".join(text.split()), quote=False))
 
 
 def matrix(runs: Sequence[Tested]) -> dict[str, Any]:

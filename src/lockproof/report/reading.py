@@ -104,9 +104,14 @@ class Tested:
         return found
 
 
+def report_file(path: Path) -> Path:
+    """The file of a report that is given by its run folder or as the file."""
+    return path / REPORT if path.is_dir() else path
+
+
 def read_reports(path: Path) -> list[Tested]:
     """The backends of a report, given by its run folder or as the file. Raises `ReportError`."""
-    file = path / REPORT if path.is_dir() else path
+    file = report_file(path)
     try:
         report = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
