@@ -29,7 +29,7 @@ __all__ = [
 
 
 def publish(events: Sequence[Mapping[str, Any]], folder: Path, shown: str) -> dict[str, Any]:
-    """Writes `report.json`, `junit.xml`, `report.md`, `report.html` and, beside the history of every failure, its page and
+    """Writes `report.json`, `junit.xml`, `report.md` and, beside the history of every failure, its page and
     its program into a run folder, and returns the report.
 
     `shown` is how the texts name the folder.
@@ -40,9 +40,6 @@ def publish(events: Sequence[Mapping[str, Any]], folder: Path, shown: str) -> di
     (folder / "junit.xml").write_text(junit(report, shown), encoding="utf-8")
     page = markdown(report, shown)
     (folder / "report.md").write_text(page, encoding="utf-8")
-    from lockproof.report.html import page  # whoever only reads reports needs no template engine
-
-    (folder / "report.html").write_text(page(report, shown, folder / HISTORIES), encoding="utf-8")
     _draw(report, folder / HISTORIES)
     return report
 
