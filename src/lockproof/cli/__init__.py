@@ -8,6 +8,7 @@ import click
 
 import lockproof
 from lockproof.cli.badge import badge
+from lockproof.cli.bench import bench
 from lockproof.cli.certify import certify
 from lockproof.cli.check import check
 from lockproof.cli.diff import diff
@@ -30,7 +31,22 @@ def cli() -> None:
     """Prove, or refute, that an OpenTofu/Terraform state backend is safe."""
 
 
-for command in (run, certify, list_, explain, teeth, check, timeline, minimise, fake, doctor, matrix, diff, badge):
+for command in (
+    run,
+    certify,
+    list_,
+    explain,
+    teeth,
+    check,
+    timeline,
+    minimise,
+    fake,
+    doctor,
+    matrix,
+    diff,
+    badge,
+    bench,
+):
     cli.add_command(command)
 
 
