@@ -8,6 +8,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from importlib.resources import files
 from typing import Any
 
 from lockproof.certificate.conditions import levels_of
@@ -17,6 +18,13 @@ from lockproof.report.status import INAPPLICABLE, roll_up, strongest, verdict
 
 VERSION = 1
 Report = Mapping[str, Any]
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (Draft 2020-12) of `certificate.json`."""
+    text = files("lockproof.report").joinpath("certificate.schema.json").read_text(encoding="utf-8")
+    document: dict[str, Any] = json.loads(text)
+    return document
 
 
 def statement(

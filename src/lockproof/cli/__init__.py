@@ -21,6 +21,7 @@ from lockproof.cli.minimise import minimise
 from lockproof.cli.run import run
 from lockproof.cli.teeth import teeth
 from lockproof.cli.timeline import timeline
+from lockproof.cli.verify import verify
 
 USAGE = 4  # as pytest's own usage errors
 
@@ -34,6 +35,7 @@ def cli() -> None:
 for command in (
     run,
     certify,
+    verify,
     list_,
     explain,
     teeth,
