@@ -43,6 +43,7 @@ class RealBed:
     authority: Path
     folder: Path
     variables: dict[str, str] = field(default_factory=dict)
+    patience: float = 120.0
 
     @property
     def options(self) -> dict[str, str]:
@@ -68,7 +69,7 @@ class RealBed:
             env=self.environment(**variables),
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=self.patience,
         )
 
     def pytest(self, *arguments: str, backend: str = "databricks:delta") -> subprocess.CompletedProcess[str]:

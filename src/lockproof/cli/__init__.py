@@ -19,6 +19,7 @@ from lockproof.cli.list import list_
 from lockproof.cli.matrix import matrix
 from lockproof.cli.minimise import minimise
 from lockproof.cli.run import run
+from lockproof.cli.sweep import sweep
 from lockproof.cli.teeth import teeth
 from lockproof.cli.timeline import timeline
 from lockproof.cli.verify import verify
@@ -44,6 +45,7 @@ for command in (
     minimise,
     fake,
     doctor,
+    sweep,
     matrix,
     diff,
     badge,

@@ -191,6 +191,13 @@ def read(config: pytest.Config) -> Settings | None:
     return Settings(backends, unknown_variables=unknown_variables(os.environ), **values)
 
 
+def driver_options(typed: Sequence[str], directory: Path, environ: Mapping[str, str]) -> Sequence[str]:
+    """The `KEY=VALUE` of `--backend-opt` for a command that is no run, by the same precedence: as typed, else
+    from the environment, else from `lockproof.toml` in `directory`. Raises `pytest.UsageError`."""
+    found = {**_from_file(directory / FILE), **_from_environment(environ)}
+    return tuple(typed) or tuple(found.get("opt", ()))
+
+
 def _schedule(path: Path) -> str:
     """The whole path of a schedule that some test can replay."""
     from lockproof.explore import Schedule, ScheduleError
