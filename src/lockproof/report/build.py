@@ -80,7 +80,8 @@ def _backend(
     histories: Path | None,
     levels: Mapping[str, str] | None,
 ) -> dict[str, Any]:
-    rolled = roll_up(results, levels)
+    rows = latency.measured(results, backend["target"])
+    rolled = latency.judged(roll_up(results, levels), rows, backend["target"])
     counts = Counter(result["status"] for result in results)
     return {
         **backend,
@@ -102,5 +103,9 @@ def _backend(
             for result in results
         ],
         "faults": faults.summary(results),
-        "latency": latency.summarise(histories, backend["id"]) if histories else [],
+        "latency": [
+            *rows,
+            *(latency.summarise(histories, backend["id"], backend["target"]) if histories else []),
+        ],
+        "cost": latency.costs(results),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lockproof.report import faults
+from lockproof.report import faults, latency_table
 from lockproof.report.card import card
 from lockproof.report.status import BAD, STATUSES
 from lockproof.spec import requirements
@@ -103,11 +103,8 @@ def _backend(backend: Mapping[str, Any], run: Mapping[str, Any], folder: str) ->
         lines += ["", "</details>"]
     lines += _machines(backend)
     lines += _explored(backend)
-    if backend["latency"]:
-        lines += ["", "| call | n | p50 ms | p95 ms | p99 ms |", "|---|---|---|---|---|"]
-        lines += [
-            f"| {x['op']} | {x['n']} | {x['p50']} | {x['p95']} | {x['p99']} |" for x in backend["latency"]
-        ]
+    for title, table in latency_table.tables(backend):
+        lines += ["", title, *_table(table[0], table[1:])]
     return lines
 
 
