@@ -29,17 +29,20 @@ __all__ = [
 
 
 def publish(events: Sequence[Mapping[str, Any]], folder: Path, shown: str) -> dict[str, Any]:
-    """Writes `report.json`, `junit.xml`, `report.md` and, beside the history of every failure, its page and
-    its program into a run folder, and returns the report.
+    """Writes `report.json`, `junit.xml`, `report.md`, `report.html` and, beside the history of every failure,
+    its page and its program into a run folder, and returns the report.
 
     `shown` is how the texts name the folder.
     """
+    from lockproof.report import html  # who only reads reports needs no template engine
+
     report = build(events, folder / HISTORIES)
     text = json.dumps(report, ensure_ascii=False, indent=1)
     (folder / "report.json").write_text(f"{text}\n", encoding="utf-8")
     (folder / "junit.xml").write_text(junit(report, shown), encoding="utf-8")
-    page = markdown(report, shown)
-    (folder / "report.md").write_text(page, encoding="utf-8")
+    (folder / "report.md").write_text(markdown(report, shown), encoding="utf-8")
+    whole = html.page(report, shown, folder / HISTORIES)
+    (folder / "report.html").write_text(whole, encoding="utf-8")
     _draw(report, folder / HISTORIES)
     return report
 

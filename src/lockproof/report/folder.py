@@ -56,7 +56,7 @@ def _chosen(folder: Path) -> Path:
         for made in (HISTORIES, SCHEDULES):
             shutil.rmtree(folder / made, ignore_errors=True)
         for old in folder.glob("*.*"):
-            if old.name in {EVENTS, "report.json", "report.md", "junit.xml"}:
+            if old.name in {EVENTS, "report.json", "report.html", "report.md", "junit.xml"}:
                 old.unlink()
         (folder / HISTORIES).mkdir()
     except (FileExistsError, NotADirectoryError):
