@@ -48,12 +48,15 @@ def begin(config: pytest.Config, received: Mapping[str, Any] | None) -> None:
     pytest.register_assert_rewrite(*(f"lockproof.suites.{name}" for name in SUITES))
     if received is None:
         from lockproof.plugin.controller import Controller
+        from lockproof.plugin.progress import Progress
 
         settings = options.read(config)
         if settings is None:
             return
         run = Session(config, settings)
-        config.pluginmanager.register(Controller(config, run), "lockproof.controller")
+        controller = Controller(config, run)
+        config.pluginmanager.register(controller, "lockproof.controller")
+        config.pluginmanager.register(Progress(config, controller), "lockproof.progress")
     else:
         run = Session(config, Settings.from_json(received["settings"]))
         run.receive(received)
