@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from lockproof.bench.benchmark import AtLeast, Benchmark, Broken, Case, Lane, Unavailable
 from lockproof.bench.row import Row
-from lockproof.report.redact import Redactor
 
 
 @dataclass(frozen=True)
@@ -105,5 +104,7 @@ def measured(benchmark: str, case: Case, effort: Effort) -> list[Row]:
 
 def one_line(error: BaseException) -> str:
     """The first line of what an error says, without secrets."""
+    from lockproof.report.redact import Redactor  # with all of the report, which servers need not
+
     lines = Redactor().text(str(error)).strip().splitlines()
     return lines[0] if lines else "it says nothing"

@@ -33,7 +33,7 @@ JUDGES: Mapping[Model, Callable[[History], Verdict]] = {
 }
 FAULTS = {"lock": "double grant", "register": "stale read", "fenced": "zombie write"}
 NAMES = {"lock": "locks", "register": "states", "fenced": "locks and states"}
-LIMIT_S, LIMIT_MB = 5.0, 2048
+LIMIT_S, LIMIT_MB = 5.0, 1024
 LARGE = 10_000  # operations from which fewer kinds are tried: Porcupine decides none of them
 AIMS = {1_000: Aim("subject", under=5), 100_000: Aim("subject", under=1000)}
 MEMORY = Aim("subject", under=500)
