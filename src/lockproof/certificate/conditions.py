@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lockproof.certificate.profile import Profile
-from lockproof.report.status import STATUSES, roll_up, verdict
+from lockproof.report.status import STATUSES, verdict
 from lockproof.spec import requirements, requirements_digest
 
 Kind = Literal["violated", "broke", "undecided"]
@@ -86,13 +86,18 @@ def _of_backend(report: Report, profile: Profile) -> Iterator[Objection]:
         if results and status in KINDS:
             spoiled = True
             yield Objection(KINDS[status], _told(status, results))
-    rolled = roll_up(backend["results"], levels_of(report))
-    found = verdict(backend["results"], rolled, report["run"]["narrowed"])
+    for status in STATUSES:
+        unmet = [rolled["id"] for rolled in backend["requirements"] if rolled["status"] == status]
+        if unmet and status in KINDS and not spoiled:  # what was measured, and no test failed
+            spoiled = True
+            yield Objection(KINDS[status], f"{status}: {', '.join(unmet)}")
+    found = verdict(backend["results"], backend["requirements"], report["run"]["narrowed"])
     if found["result"] != "conformant" and not spoiled:
         kind: Kind = "violated" if found["result"] in {"nonconformant", "partial"} else "undecided"
         yield Objection(kind, f"{found['result']}: {'; '.join(found['reasons'])}")
     if profile.every_must and report["suite"]["requirements"] == requirements_digest():
-        lacking = [r.id for r in requirements().values() if r.level == "MUST" and r.id not in _ids(rolled)]
+        tested = {rolled["id"] for rolled in backend["requirements"]}
+        lacking = [r.id for r in requirements().values() if r.level == "MUST" and r.id not in tested]
         if lacking:
             yield Objection("undecided", f"no test was about MUST {', '.join(lacking)}")
 
@@ -103,10 +108,6 @@ def _told(status: str, results: Sequence[Mapping[str, Any]]) -> str:
     cited = f" ({', '.join(first['requirements'])})" if first["requirements"] else ""
     reason = f": {' '.join(first['reason'].split())}" if first["reason"] else ""
     return f"{status}: {first['test']}{cited}{more}{reason}"
-
-
-def _ids(rolled: Sequence[Mapping[str, Any]]) -> set[str]:
-    return {entry["id"] for entry in rolled}
 
 
 def _cited(backend: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:

@@ -11,10 +11,9 @@ from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
 
-from lockproof.certificate.conditions import levels_of
 from lockproof.certificate.profile import Profile
 from lockproof.report.redact import HIDDEN
-from lockproof.report.status import INAPPLICABLE, roll_up, strongest, verdict
+from lockproof.report.status import INAPPLICABLE, strongest, verdict
 
 VERSION = 1
 Report = Mapping[str, Any]
@@ -38,10 +37,7 @@ def statement(
     runs = list(reports.values())
     first = runs[0]
     backend = first["backends"][0]
-    found = [
-        verdict(run["backends"][0]["results"], roll_up(run["backends"][0]["results"], levels_of(run)))
-        for run in runs
-    ]
+    found = verdict(backend["results"], backend["requirements"], first["run"]["narrowed"])
     return {
         "title": title(backend, profile),
         "certificate": VERSION,
@@ -54,7 +50,7 @@ def statement(
             "given": backend["given"],
         },
         "suite": {**first["suite"], "sha256": of_parts(first["suite"]["files"])},
-        "verdict": {key: found[0][key] for key in ("result", "must", "should", "may")},
+        "verdict": {key: found[key] for key in ("result", "must", "should", "may")},
         "requirements": _requirements(runs),
         "runs": [_run(folder, run, evidence[folder]) for folder, run in reports.items()],
         "numbers": _numbers(runs, evidence),
@@ -115,7 +111,8 @@ def _requirements(runs: Sequence[Report]) -> list[dict[str, Any]]:
 def _reason(entry: Mapping[str, Any], reasons: Mapping[str, str]) -> str:
     if entry["status"] not in INAPPLICABLE:
         return ""
-    return "; ".join(dict.fromkeys(reasons[test] for test in entry["tests"]))
+    why = "; ".join(dict.fromkeys(reasons[test] for test in entry["tests"] if reasons[test]))
+    return why or "the target is one of a real service, and its times are not those"
 
 
 def _run(folder: str, report: Report, evidence: Mapping[str, int]) -> dict[str, Any]:

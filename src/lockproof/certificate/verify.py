@@ -49,7 +49,7 @@ class Verified:
     title: str
     digest: str
     files: int
-    runs: int
+    seeds: tuple[int, ...]
     histories: int
     operations: int
     suite: str
@@ -87,7 +87,7 @@ def verify(path: Path, known: Mapping[str, Profile] | None = None) -> Verified:
         title=document["title"],
         digest=document["digest"],
         files=len(document["files"]),
-        runs=len(reports),
+        seeds=tuple(report["run"]["seed"] for report in reports.values()),
         histories=sum(evidence.histories for evidence in found.values()),
         operations=sum(evidence.operations for evidence in found.values()),
         suite=f"{document['suite']['name']} {document['suite']['version']}",

@@ -34,10 +34,9 @@ def verify(path: Path) -> int:
         click.echo(f"{path}: REFUSED")
         return REFUSED
     click.echo(found.title)
-    click.echo(
-        f"{found.runs} runs, {found.files} files, {found.histories} histories with {found.operations:,} "
-        "operations: as stated"
-    )
+    seeds = ", ".join(map(str, found.seeds))
+    judged = f"{found.histories} histories with {found.operations:,} operations"
+    click.echo(f"as stated: seeds {seeds}, {found.files} files, {judged}")
     click.echo(f"suite: {found.suite}, {_whose(found.other_parts)}")
     click.echo(f"digest: {found.digest}")
     return 0
