@@ -94,10 +94,13 @@ def test_test_that_ended_runs_no_more() -> None:
     assert list(found.running) == ["c"]
 
 
-def test_nothing_is_told_before_the_tests_are_known() -> None:
-    """While tests are collected there is nothing to count."""
+def test_nothing_is_told_before_the_first_test_and_after_the_last() -> None:
+    """While tests are collected there is nothing to count; after the last one there is nothing to tell."""
     found = progress()
-    found.counted.expected = {}
+    assert found.line(191.0) != ""
+    found.counted.statuses = dict.fromkeys(found.counted.expected, "pass")
+    assert found.line(191.0) == ""
+    found.counted.expected, found.counted.statuses = {}, {}
     assert found.line(191.0) == ""
 
 

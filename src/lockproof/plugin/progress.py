@@ -93,10 +93,10 @@ class Progress:
                 os.write(output, text.encode(errors="replace"))
 
     def line(self, now: float) -> str:
-        """What is to be told at the time `now`; empty while there is no list of tests yet."""
+        """What is to be told at the time `now`; empty without a test that is left or runs."""
         expected, statuses = dict(self.counted.expected), dict(self.counted.statuses)
         running = dict(self.running)
-        if not expected:
+        if len(statuses) == len(expected) and not running:
             return ""
         found = Counter(statuses.values())
         counts = ", ".join(f"{number} {status}" for status, number in found.most_common())
