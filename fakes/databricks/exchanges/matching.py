@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,7 @@ HEADERS = (
 )
 """The headers that a client may rest on. `Content-Length` only of a file's content; of `Content-Type` the
 media type; of `X-Databricks-Reason-Phrase`, a text for people, that it is there."""
+Redact = Callable[[Any, str], Any]
 UNORDERED = frozenset(("contents", "details"))
 TELLING = frozenset(
     ("next_page_token", "contents", "next_chunk_index", "data_array", "external_links", "manifest", "error")
@@ -88,18 +89,16 @@ def reduced(answer: Answer, only: tuple[str, ...] = ()) -> Reply:
     return Reply(answer.status, headers, _body(answer.content, kind, only))
 
 
-def mismatches(recorded: Reply, answered: Reply, names: Names, *, texts: bool = False) -> list[Mismatch]:
-    """Where an answer (as `reduced` gives it) is not the recorded one; placeholders get their values."""
+def mismatches(
+    recorded: Reply, answered: Reply, names: Names, redact: Redact, *, texts: bool = False
+) -> list[Mismatch]:
+    """Where an answer (as `reduced` gives it) is not the recorded one; placeholders get their values.
+
+    `redact(value, key)` makes what was answered fit to be shown; `key` is the member or header that holds it.
+    """
     if recorded.status != answered.status:
         return [Mismatch("status", _status(recorded), _status(answered))]
-    found = []
-    for name in HEADERS:
-        want, got = recorded.headers.get(name), answered.headers.get(name)
-        if want is None and got is None:
-            continue
-        if want is None or got is None or not names.matches(want, got):
-            found.append(Mismatch(f"header {name}", want or "none", got or "none"))
-    return [*found, *_bodies(recorded.body, answered.body, names, texts)]
+    return list(_Comparison(names, redact, texts).replies(recorded, answered))
 
 
 def _body(content: bytes, kind: str, only: tuple[str, ...]) -> dict[str, Any]:
@@ -122,46 +121,86 @@ def _body(content: bytes, kind: str, only: tuple[str, ...]) -> dict[str, Any]:
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def _bodies(
-    want: Mapping[str, Any] | None, got: Mapping[str, Any] | None, names: Names, texts: bool
-) -> Iterator[Mismatch]:
-    kinds = [next(iter(body)) if body else "none" for body in (want, got)]
-    if kinds[0] != kinds[1]:
-        yield Mismatch("body", _short(want), _short(got))
-    elif want and got:
-        kind = kinds[0]
-        yield from _values(want[kind], got[kind], names, texts, "body" if kind != "json" else "")
-        if kind == "bytes" and want["sha256"] != got["sha256"]:
-            yield Mismatch("body sha256", want["sha256"], got["sha256"])
+@dataclass(frozen=True)
+class _Comparison:
+    names: Names
+    redact: Redact
+    texts: bool
 
+    def replies(self, recorded: Reply, answered: Reply) -> Iterator[Mismatch]:
+        for name in HEADERS:
+            want, got = recorded.headers.get(name), answered.headers.get(name)
+            if want is not None and got is not None:
+                if not self.names.matches(want, got):
+                    yield self.mismatch(f"header {name}", want, got)
+            elif want is not None:
+                yield self.missing(f"header {name}", want)
+            elif got is not None:
+                yield self.extra(f"header {name}", got)
+        yield from self.bodies(recorded.body, answered.body)
 
-def _values(want: Any, got: Any, names: Names, texts: bool, at: str) -> Iterator[Mismatch]:
-    name = at.rpartition(".")[2]
-    if isinstance(want, dict) and isinstance(got, dict):
+    def bodies(self, want: Mapping[str, Any] | None, got: Mapping[str, Any] | None) -> Iterator[Mismatch]:
+        if want is None and got is not None:
+            yield self.extra("body", next(iter(got.values())))
+        elif want is not None and got is None:
+            yield self.missing("body", next(iter(want.values())))
+        elif want is not None and got is not None:
+            kind = next(iter(want))
+            if kind not in got:
+                yield self.mismatch("body", want[kind], next(iter(got.values())))
+                return
+            yield from self.values(want[kind], got[kind], "" if kind == "json" else "body")
+            if want.get("sha256") != got.get("sha256"):
+                yield self.mismatch("body sha256", want["sha256"], got["sha256"])
+
+    def values(self, want: Any, got: Any, at: str) -> Iterator[Mismatch]:
+        if isinstance(want, dict) and isinstance(got, dict):
+            yield from self.members(want, got, at)
+        elif isinstance(want, list) and isinstance(got, list):
+            yield from self.items(want, got, at)
+        elif not self.equal(want, got, _name(at)):
+            yield self.mismatch(at or "body", want, got)
+
+    def members(self, want: dict[str, Any], got: dict[str, Any], at: str) -> Iterator[Mismatch]:
         for key in [*want, *(key for key in got if key in TELLING and key not in want)]:
             place = f"{at}.{key}" if at else key
             if key not in got:
-                yield Mismatch(place, _short(want[key]), "none")
+                yield self.missing(place, want[key])
             elif key not in want:
-                yield Mismatch(place, "none", _short(got[key]))
+                yield self.extra(place, got[key])
             else:
-                yield from _values(want[key], got[key], names, texts, place)
-    elif isinstance(want, list) and isinstance(got, list):
+                yield from self.values(want[key], got[key], place)
+
+    def items(self, want: list[Any], got: list[Any], at: str) -> Iterator[Mismatch]:
         if len(want) != len(got):
             yield Mismatch(at, f"{len(want)} items", f"{len(got)} items")
             return
-        if name in UNORDERED:
+        if _name(at) in UNORDERED:
             want, got = sorted(want, key=_order), sorted(got, key=_order)
         for index, (one, other) in enumerate(zip(want, got, strict=True)):
-            yield from _values(one, other, names, texts, f"{at}.{index}")
-    elif isinstance(want, str) and name in FOR_PEOPLE and not texts and isinstance(got, str):
-        if _CLASS.findall(want) != _CLASS.findall(got):
-            yield Mismatch(at, _short(want), _short(got))
-    elif isinstance(want, str) and not isinstance(got, (dict, list)):
-        if got is None or not names.matches(want, got):
-            yield Mismatch(at, _short(want), _short(got))
-    elif type(want) is not type(got) or want != got:
-        yield Mismatch(at or "body", _short(want), _short(got))
+            yield from self.values(one, other, f"{at}.{index}")
+
+    def equal(self, want: Any, got: Any, name: str) -> bool:
+        if not isinstance(want, str):
+            return type(want) is type(got) and bool(want == got)
+        if name in FOR_PEOPLE and not self.texts:
+            return isinstance(got, str) and _CLASS.findall(want) == _CLASS.findall(got)
+        return self.names.matches(want, got)
+
+    def mismatch(self, what: str, want: Any, got: Any) -> Mismatch:
+        quoted = isinstance(want, str) and not isinstance(got, str)  # "7" is not 7
+        return Mismatch(what, _short(want, quoted), _short(self.redact(got, _name(what))))
+
+    def missing(self, what: str, want: Any) -> Mismatch:
+        return Mismatch(what, _short(want), "none")
+
+    def extra(self, what: str, got: Any) -> Mismatch:
+        return Mismatch(what, "none", _short(self.redact(got, _name(what))))
+
+
+def _name(at: str) -> str:
+    """The member or header that a place is about: the last part of it."""
+    return at.removeprefix("header ").rpartition(".")[2]
 
 
 def _order(item: Any) -> str:
@@ -177,6 +216,8 @@ def _status(reply: Reply) -> str:
     return f"{reply.status} {code}" if isinstance(code, str) else str(reply.status)
 
 
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _short(value: Any, quoted: bool = False) -> str:
+    """One line of limited length."""
+    text = value if isinstance(value, str) and not quoted else json.dumps(value, ensure_ascii=False)
+    text = " ".join(text.split())
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import unquote
 
@@ -106,6 +106,12 @@ def record(target: Target, script: Iterable[Step]) -> tuple[Recording, list[str]
 def verify(target: Target, recording: Recording, *, texts: bool = False) -> Findings:
     """Sends the requests of the recording, in order, and compares the answers. Shows no secret."""
     names = Names(target.given)
+
+    def redact(value: Any, key: str) -> Any:
+        return Redactor(Names(names.values)).json(
+            value, key
+        )  # what it names is none of the recording's names
+
     differences, left, compared = list[Difference](), list[tuple[Exchange, str]](), 0
     with _line(target, names) as send:
         for exchange in recording.exchanges:
@@ -117,13 +123,10 @@ def verify(target: Target, recording: Recording, *, texts: bool = False) -> Find
             except requests.RequestException as error:
                 found = [Mismatch("status", str(exchange.reply.status), type(error).__name__)]
             else:
-                found = mismatches(exchange.reply, reduced(answer, exchange.ask.only), names, texts=texts)
+                answered = reduced(answer, exchange.ask.only)
+                found = mismatches(exchange.reply, answered, names, redact, texts=texts)
             compared += 1
-            shown = Redactor(Names(names.values), target.secrets)
-            differences += [
-                Difference(exchange, replace(item, answered=shown.text(item.answered, _key(item))))
-                for item in found
-            ]
+            differences += [Difference(exchange, item) for item in found]
     return Findings(compared, tuple(differences), tuple(left))
 
 
@@ -246,11 +249,6 @@ def _states(body: Any) -> Any:
     if isinstance(status, dict) and status.get("state") in ("PENDING", "RUNNING"):
         return {**body, "status": {**status, "state": "${unfinished}"}}
     return body
-
-
-def _key(mismatch: Mismatch) -> str:
-    """The member or header that a mismatch is about."""
-    return mismatch.what.removeprefix("header ").rpartition(".")[2]
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:

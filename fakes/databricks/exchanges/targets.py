@@ -195,6 +195,11 @@ def _authenticated(host: str, profile: str) -> _Login:
     """Unified authentication of databricks-sdk. Raises `TargetError` without its dump of the settings."""
     from databricks.sdk.core import Config
 
+    if host:  # the SDK would try for long
+        try:
+            requests.get(f"{host.rstrip('/')}/.well-known/databricks-config", timeout=SECONDS)
+        except (requests.RequestException, ValueError) as error:
+            raise TargetError(f"the workspace does not answer: {type(error).__name__}") from None
     try:
         config = Config(host=host or None, profile=profile or None, retry_timeout_seconds=20)
         headers = config.authenticate()
