@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 CONFIDENCE = 0.95
@@ -56,6 +57,7 @@ def interval(samples: Sequence[float], rank: float, confidence: float = CONFIDEN
     )
 
 
+@cache
 def bounds(n: int, p: float, confidence: float = CONFIDENCE) -> tuple[int, int]:
     """Which order statistics, counted from 1, enclose the p-quantile of n samples: the narrowest two with at
     most half of the risk on either side. 0 and n + 1 stand for none."""
