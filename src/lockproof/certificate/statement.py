@@ -82,6 +82,7 @@ def reproduce(runs: Sequence[Report], profile: Profile) -> str:
     seeds = ",".join(str(report["run"]["seed"]) for report in runs)
     command = ["lockproof", "certify", f"--backend={backend['id']}", f"--profile={profile.name}"]
     command += [f"--backend-opt={name}={value}" for name, value in backend["given"].items()]
+    command += ["--backend-real"] if "--backend-real" in run["argv"] else []  # typed, so it is there
     command += ["--backend-allow-destructive"] if run["allow_destructive"] else []
     command += [f"--backend-timeout={run['timeout']:g}"] if run["timeout"] != 30 else []
     command += [f"--backend-postgres={HIDDEN}"] if run["own_postgres"] else []
