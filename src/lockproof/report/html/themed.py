@@ -26,14 +26,14 @@ COLOURS = {
     TARGET: "target",
 }
 WIDTH = 8.6  # inches of 72 units
-LETTER = 0.0095  # of the width
+LETTER = 0.0079  # of the width
 STYLE = {
     "svg.fonttype": "none",  # text stays text: it can be read aloud, searched and selected
-    "font.size": 10,
+    "font.size": 8,
     "text.color": INK,
     "axes.edgecolor": LINE,
     "axes.labelcolor": SOFT,
-    "axes.labelsize": 10,
+    "axes.labelsize": 8,
     "xtick.color": SOFT,
     "ytick.color": INK,
     "grid.color": LINE,
