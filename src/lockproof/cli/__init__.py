@@ -16,6 +16,7 @@ from lockproof.cli.doctor import doctor
 from lockproof.cli.explain import explain
 from lockproof.cli.fake import fake
 from lockproof.cli.list import list_
+from lockproof.cli.load import load
 from lockproof.cli.matrix import matrix
 from lockproof.cli.minimise import minimise
 from lockproof.cli.run import run
@@ -50,6 +51,7 @@ for command in (
     diff,
     badge,
     bench,
+    load,
 ):
     cli.add_command(command)
 
