@@ -19,7 +19,7 @@ from lockproof.checkers.register import RegisterMonitor, check_register
 from lockproof.checkers.verdict import Verdict
 from lockproof.checkers.workspaces import WorkspacesMonitor, check_workspaces
 from lockproof.history import History, HistoryStream, merge_histories
-from lockproof.history.merge import NARROW
+from lockproof.history.merge import NARROW, ClockError
 from lockproof.spec.outcome import Unknown, Violation
 
 __all__ = [
@@ -76,7 +76,10 @@ def check_merged(paths: Sequence[Path], *, fencing: bool = False) -> tuple[Histo
     verdict = check_stream(stream, fencing=fencing)
     error = stream.header.get("error", 0)
     if verdict.status == "valid" and error:
-        narrow = check_stream(merge_histories(paths, NARROW), fencing=fencing)
+        try:
+            narrow = check_stream(merge_histories(paths, NARROW), fencing=fencing)
+        except ClockError as short:
+            narrow = Verdict("unknown", str(short))
         if narrow.status != "valid":
             doubt = f"the clocks agree up to {error / 1e6:.3g} ms only, and the order within that decides"
             headline = f"{doubt}: {narrow.headline}"

@@ -14,8 +14,8 @@ once; the second call gets a process number of its own.
 
 Another machine's clock is known up to an `error` only, which the header of its history tells (`align`). What
 happened over there may have been that much earlier or later. `WIDE` widens its calls by the error: what is
-a violation then is one however wrong the clock was. `NARROW` narrows them, at most to the moment in their
-middle: every order that the clocks can have had is kept to, so that what is valid then needs no luck.
+a violation then is one however wrong the clock was. `NARROW` narrows them: every order that can have been
+is kept to, so that what is valid then needs no luck. A call too short for that is a `ClockError`.
 """
 
 from __future__ import annotations
@@ -36,6 +36,10 @@ OUTCOMES = frozenset({"ok", "fail", "info"})
 Clocks = Literal["wide", "narrow"]
 WIDE: Clocks = "wide"
 NARROW: Clocks = "narrow"
+
+
+class ClockError(HistoryError):
+    """A clock is known too badly for what it timed; the message names the file and the call."""
 
 
 def merge_histories(paths: Sequence[Path], clocks: Clocks = WIDE) -> HistoryStream:
@@ -120,19 +124,19 @@ def _timed(path: Path, stream: HistoryStream, clocks: Clocks) -> Iterator[tuple[
         return events
     by = error if clocks == WIDE else -error
     timed: list[tuple[int, Event]] = []
-    calls: dict[int, int] = {}  # by process the place of its call
+    calls: dict[int, int] = {}  # by process when it called
     for t, event in events:
         if event.e in OUTCOMES and event.p in calls:
-            place = calls.pop(event.p)
-            called = timed[place][1].t
-            middle = (called + t) // 2
-            if called - by > t + by:
-                timed[place] = (middle, timed[place][1])
-            timed.append((max(t + by, middle), event))
+            took = t - calls.pop(event.p)
+            if took < -2 * by:
+                told = f"{event.f} took {took / 1e6:.3g} ms by a clock known up to {error / 1e6:.3g} ms"
+                raise ClockError(f"{path}: {told}")
+            timed.append((t + by, event))
+        elif event.e == "invoke":
+            calls[event.p] = t
+            timed.append((t - by, event))
         else:
-            if event.e == "invoke":
-                calls[event.p] = len(timed)
-            timed.append((t - by if event.e == "invoke" else t, event))
+            timed.append((t, event))
     return iter(sorted(timed, key=itemgetter(0)))
 
 
