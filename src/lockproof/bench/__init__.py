@@ -14,12 +14,13 @@ import lockproof
 from lockproof.bench.benchmark import AtLeast, Benchmark, Broken, Case, Lane, Need, Unavailable
 from lockproof.bench.compare import Comparison, compare
 from lockproof.bench.machine import Machine, Unrest
-from lockproof.bench.measure import FULL, QUICK, Effort, run
+from lockproof.bench.measure import FULL, INTERRUPTED, QUICK, Effort, run
 from lockproof.bench.record import BadRecord, Record, read_record
 from lockproof.bench.row import Row
 
 __all__ = [
     "FULL",
+    "INTERRUPTED",
     "QUICK",
     "AtLeast",
     "BadRecord",

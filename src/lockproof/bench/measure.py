@@ -20,6 +20,7 @@ class Effort:
 
 
 FULL = Effort(15, 0.3)
+INTERRUPTED = "interrupted before all of it was measured"
 QUICK = Effort(7, 0.1, quick=True)
 
 
@@ -36,10 +37,11 @@ class Findings:
 def run(benchmarks: Sequence[Benchmark], effort: Effort, show: Callable[[Row], object]) -> Findings:
     """Runs all of them; `show` is called with each row as soon as it is measured.
 
-    A benchmark that cannot be run here is skipped, and one that breaks is told: neither ends the run.
+    A benchmark that cannot be run here is skipped, and one that breaks is told: neither ends the run. An
+    interrupt does, and what was measured until then is kept.
     """
     found = Findings()
-    for benchmark in benchmarks:
+    for number, benchmark in enumerate(benchmarks):
         reason = benchmark.missing()
         if reason is not None:
             found.skipped[benchmark.name] = reason
@@ -51,6 +53,9 @@ def run(benchmarks: Sequence[Benchmark], effort: Effort, show: Callable[[Row], o
                 show(row)
         except Unavailable as error:
             found.skipped[benchmark.name] = one_line(error)
+        except KeyboardInterrupt:
+            found.skipped.update((left.name, INTERRUPTED) for left in benchmarks[number:])
+            break
         except Exception as error:  # noqa: BLE001 - whatever it was, the others can still be measured
             kind = "" if isinstance(error, Broken) else f"{type(error).__name__}: "
             found.failed[benchmark.name] = kind + one_line(error)

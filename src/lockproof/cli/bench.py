@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from lockproof.bench import Benchmark, Record, Row
 
-WORSE, BROKE = 1, 3
+WORSE, BROKE, STOPPED = 1, 3, 130
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -42,9 +42,10 @@ def bench(
     times: one has moved when both intervals have no value in common, and is clearly worse when it is
     also worse by at least 20 %.
 
-    Exit code 0; 1: --against found a ratio that is clearly worse; 3: a benchmark broke down; 4: bad input.
+    Exit code 0; 1: --against found a ratio that is clearly worse; 3: a benchmark broke down; 4: bad input;
+    130: interrupted, after which what was measured so far is shown and written.
     """
-    from lockproof.bench import BadRecord, compare, read_record, show
+    from lockproof.bench import INTERRUPTED, BadRecord, compare, read_record, show
 
     chosen = _chosen(names)
     if listing:
@@ -71,6 +72,8 @@ def bench(
             click.echo(show.head(record.machine, record.before))
             _Rows().show(*record.rows)
         click.echo("\n".join(show.foot(record)))
+    if INTERRUPTED in record.skipped.values() and source is None:
+        return STOPPED
     worse = False
     if earlier is not None:
         found = compare(earlier, record)

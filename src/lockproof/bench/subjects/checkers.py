@@ -33,7 +33,7 @@ JUDGES: Mapping[Model, Callable[[History], Verdict]] = {
 }
 FAULTS = {"lock": "double grant", "register": "stale read", "fenced": "zombie write"}
 NAMES = {"lock": "locks", "register": "states", "fenced": "locks and states"}
-LIMIT_S, LIMIT_MB = 5.0, 1024
+LIMIT_S, LIMIT_MB = 3.0, 1024
 LARGE = 10_000  # operations from which fewer kinds are tried: Porcupine decides none of them
 AIMS = {1_000: Aim("subject", under=5), 100_000: Aim("subject", under=1000)}
 MEMORY = Aim("subject", under=500)
@@ -137,7 +137,7 @@ def by_porcupine(porcupine: Path, path: Path, expected: str) -> Callable[[float]
     """Samples its time; a verdict that it does not reach within its limits is `AtLeast`."""
 
     def sample(_: float) -> float:
-        found = asked(porcupine, path, LIMIT_S, 3)
+        found = asked(porcupine, path, LIMIT_S, 1)
         milliseconds: float = 1000 * statistics.median(found["seconds"])
         if found["result"] not in ("valid", "violated"):
             return AtLeast(milliseconds)
