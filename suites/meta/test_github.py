@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lockproof.report.github import annotations, command, summary
+from lockproof.report.github import command, commands, summary
 from lockproof.suites.meta.compared_reports import EXCLUSION, LOCKS, MANY, STATE, report
 from lockproof.suites.meta.runs import run_every_status
 
@@ -54,21 +54,21 @@ def test_failure_is_annotated_where_the_checkout_has_the_file(tmp_path: Path) ->
     (tmp_path / "project/suites/locks").mkdir(parents=True)
     (tmp_path / "project/suites/locks/test_a.py").touch()
     found = report({LOCKS: "fail"}, failure=FAILURE)
-    (line,) = annotations(found, tmp_path / "project", tmp_path)
+    (line,) = commands(found, tmp_path / "project", tmp_path)
     name, properties, message = parsed(line)
     assert (name, properties["file"], properties["line"]) == ("error", "project/suites/locks/test_a.py", "12")
     assert properties["title"] == f"memory (local) fail: {EXCLUSION}"
     assert message.splitlines()[:2] == ["It holds.", "50% lost"]
     assert f"repeat: pytest '{LOCKS}[memory]' --backend=memory" in message
     for root, workspace in ((tmp_path, tmp_path), (tmp_path / "project", tmp_path / "other")):
-        (line,) = annotations(found, root, workspace)
+        (line,) = commands(found, root, workspace)
         assert "file" not in parsed(line)[1]
 
 
 @pytest.mark.parametrize("status", ["fail", "error", "unknown", "xpass"])
 def test_what_fails_the_run_is_annotated(tmp_path: Path, status: str) -> None:
     """Each status with exit code 1 is an error; an unknown is one, too."""
-    (line,) = annotations(report({STATE: status}, failure=FAILURE), tmp_path, tmp_path)
+    (line,) = commands(report({STATE: status}, failure=FAILURE), tmp_path, tmp_path)
     assert parsed(line)[0] == "error"
     assert f"memory (local) {status}:" in parsed(line)[1]["title"]
 
@@ -77,7 +77,7 @@ def test_many_failures_are_ten_annotations_with_the_worst_first(tmp_path: Path) 
     """GitHub shows ten of a level: nine, and how many more; a violation is not hidden behind an unknown."""
     tests = {f"suites/locks/test_a.py::test_{n}": EXCLUSION for n in range(30)}
     statuses = dict.fromkeys(tests, "unknown") | {list(tests)[-1]: "fail"}
-    found = [parsed(line) for line in annotations(report(statuses, tests=tests), tmp_path, tmp_path)]
+    found = [parsed(line) for line in commands(report(statuses, tests=tests), tmp_path, tmp_path)]
     assert len(found) == 10
     assert " fail:" in found[0][1]["title"]
     assert found[-1][2] == "and 21 more, in the report"
@@ -91,7 +91,7 @@ def test_good_run_is_not_annotated_and_an_inconclusive_one_is(
     tmp_path: Path, about: dict[str, Any], expected: list[str]
 ) -> None:
     """A verdict that lacks something without a failed test is a warning; a good one is nothing."""
-    found = [parsed(line) for line in annotations(report(**about), tmp_path, tmp_path)]
+    found = [parsed(line) for line in commands(report(**about), tmp_path, tmp_path)]
     assert [(name, p["title"]) for name, p, _ in found] == [
         ("warning", f"lockproof: {word}") for word in expected
     ]

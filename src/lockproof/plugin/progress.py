@@ -17,6 +17,8 @@ from typing import Any, Protocol
 
 import pytest
 
+from lockproof.plugin.controller import CRASHED
+
 EVERY = 30.0
 """Seconds before the first line and between two of them, in a log."""
 WATCHED = 10.0
@@ -71,7 +73,7 @@ class Progress:
         self.running.pop(nodeid, None)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.when == "???":  # of a worker that crashed: it ends nothing any more
+        if report.when == CRASHED:  # of a worker that crashed: it ends nothing any more
             self.running.pop(report.nodeid, None)
 
     @pytest.hookimpl(tryfirst=True)

@@ -41,11 +41,11 @@ def tell(
         except OSError as failure:
             warnings.warn(f"GITHUB_STEP_SUMMARY cannot be written: {failure.strerror}", stacklevel=2)
     if environ.get("GITHUB_ACTIONS") == "true":
-        for line in annotations(report, root, Path(environ.get("GITHUB_WORKSPACE") or root)):
+        for line in commands(report, root, Path(environ.get("GITHUB_WORKSPACE") or root)):
             echo(line)
 
 
-def annotations(report: Mapping[str, Any], root: Path, workspace: Path) -> Iterator[str]:
+def commands(report: Mapping[str, Any], root: Path, workspace: Path) -> Iterator[str]:
     """Workflow commands: an error for each test that failed, broke or is unknown, the worst first, and a
     warning for a verdict that lacks something without such a test. At most ten of each, the last one a count.
 
