@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import uvicorn
-
 from lockproof.chaos.proxy.certificates import Authority
 from lockproof.fakes.databricks import FakeWorkspace
 from lockproof.fakes.databricks.exchanges.targets import CATALOG, SCHEMA, VOLUME, Target, fake_target
-from lockproof.fakes.databricks.server import Application, Protocol
+from lockproof.fakes.databricks.server import FakeServer
 
-WAIT_SECONDS = 20.0
 PROFILES = """[caller]
 host = {host}
 client_id = {client_id}
@@ -76,11 +72,8 @@ def secured(folder: Path) -> Iterator[Bed]:
     authority = Authority(folder)
     certificate = folder / "server.pem"
     certificate.write_bytes(authority.issue())
-    workspace = FakeWorkspace()
-    with (
-        _listening(Application(workspace, "workspace", control=False), certificate) as workspace.url,
-        _listening(Application(workspace, "storage", control=False), certificate) as workspace.storage_url,
-    ):
+    with FakeServer(certificate=certificate) as server:
+        workspace = server.workspace
         target = fake_target(workspace)
         workspace.sql.statements.checkpoints.hold("queued", contains="CROSS JOIN range", times=None)
         (client,) = workspace.directory.clients.values()
@@ -90,32 +83,3 @@ def secured(folder: Path) -> Iterator[Bed]:
         )
         (folder / "databrickscfg").write_text(text, encoding="utf-8")
         yield Bed(workspace, target, folder, authority.ca_file)
-        workspace.release_all()
-
-
-@contextmanager
-def _listening(application: Application, certificate: Path) -> Iterator[str]:
-    config = uvicorn.Config(
-        application,
-        port=0,
-        http=Protocol,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        ssl_certfile=certificate,
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    ticker = threading.Event()
-    while not server.started and thread.is_alive():
-        ticker.wait(0.01)
-    try:
-        yield f"https://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = server.force_exit = True
-        thread.join(WAIT_SECONDS)
-        application.workers.shutdown(wait=False)

@@ -78,7 +78,7 @@ def status(code: int) -> Callable[[Response], None]:
     return changed
 
 
-def without(header: str) -> Callable[[Response], None]:
+def without(header: str) -> Callable[[Response], object]:
     return lambda response: response.headers.pop(header)
 
 

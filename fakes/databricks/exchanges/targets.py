@@ -81,11 +81,8 @@ class Target:
 
 
 @contextmanager
-def own_fake(server: FakeServer | None = None) -> Iterator[Target]:
-    """A fake of its own (or `server`), whose caller is a service principal with the grants of `STRICT`."""
-    if server is not None:
-        yield fake_target(server.workspace)
-        return
+def own_fake() -> Iterator[Target]:
+    """A fake on sockets of its own, whose caller is a service principal with the grants of `STRICT`."""
     with FakeServer() as own:
         yield fake_target(own.workspace)
 
