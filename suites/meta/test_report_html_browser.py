@@ -132,7 +132,7 @@ def test_hostile_report_runs_nothing(browser: Any, tmp_path: Path, complaints: C
 
 
 def test_search_and_selects_filter_the_requirements(tab: Any) -> None:
-    """Words of ids, sentences and tests, a status or a level leave the rows that have them, and count them."""
+    """Words of ids, sentences and tests, a status or a level leave the rows that have them, counted."""
     assert visible(tab) == ["LOCK-EXCL-001", "STATE-RT-001"]
     tab.get_by_role("searchbox").fill("excl")
     assert visible(tab) == ["LOCK-EXCL-001"]
