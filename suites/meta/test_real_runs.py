@@ -23,7 +23,7 @@ from lockproof.suites.meta.real_bed import CATALOG, QUICK, ROBOT, ROOT, SCHEMA, 
 from lockproof.workspace import runs
 from lockproof.workspace.driver import RealDatabricksDriver
 from lockproof.workspace.runs import MARKER, NotOurs, Run
-from lockproof.workspace.target import Target
+from lockproof.workspace.target import RUN, Target
 from tofu_databricks.lockinfo import LockInfo as TofuLockInfo
 
 pytest_plugins = "lockproof.suites.meta.real_fixtures"
@@ -270,7 +270,7 @@ def test_run_ids_are_new_and_fit_a_table_name() -> None:
     now = datetime(2026, 11, 24, 18, 0, tzinfo=UTC)
     made = {runs.new_id(now) for _ in range(100)}
     assert len(made) == 100
-    assert all(runs.RUN.fullmatch(name) for name in made)
+    assert all(RUN.fullmatch(name) for name in made)
 
 
 def _info() -> TofuLockInfo:

@@ -61,12 +61,12 @@ class Run:
         """The run that a marker tells of, `None` for bytes that are no marker."""
         try:
             document = json.loads(data)
-            times = {name: datetime.fromisoformat(document.pop(name)) for name in ("created", "expires")}
-            found = cls(**document, **times)
+            begun, ends = (datetime.fromisoformat(document.pop(name)) for name in ("created", "expires"))
+            found = cls(**document, created=begun, expires=ends)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
         texts = (found.id, found.owner, found.lock_backend, found.lock_table, found.nonce)
-        aware = all(time.tzinfo is not None for time in times.values())
+        aware = begun.tzinfo is not None and ends.tzinfo is not None
         return found if aware and all(isinstance(text, str) for text in texts) else None
 
     def marker(self) -> bytes:
