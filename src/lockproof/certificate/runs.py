@@ -107,10 +107,11 @@ def _watch(process: subprocess.Popen[bytes], events: Path, what: str, progress: 
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """As Ctrl-C would; without mercy when we are interrupted again or the run does not end."""
+    """By SIGTERM, which a run takes like Ctrl-C also where a shell that put us into the background has it
+    ignore Ctrl-C; without mercy when we are interrupted again or the run does not end."""
     if process.poll() is None:
         try:
-            process.send_signal(signal.SIGINT)
+            process.terminate()
             process.wait(GRACE)
         except (KeyboardInterrupt, subprocess.TimeoutExpired):
             with suppress(ProcessLookupError):
