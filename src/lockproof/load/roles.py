@@ -38,6 +38,7 @@ class Role(ABC):
         self.plan = plan
         self.open_load = Event()
         self.ready = Event()  # locust may start users while this process still connects
+        self.users = Event()  # a user of this process begins to work
         self.opened: Station | None = None
 
     @abstractmethod
@@ -48,6 +49,7 @@ class Role(ABC):
         self.ready.wait()
         if self.opened is None:
             raise StopUser
+        self.users.set()
         return self.opened
 
     def spawned(self) -> None:
@@ -138,6 +140,7 @@ class Local(Supervisor):
         gevent.spawn(self.watch)
 
     def await_users(self) -> None:
+        self.users.wait(CONNECTING)
         if self.plan.rate:
             self.open_load.wait()
 
@@ -191,7 +194,14 @@ class Worker(Role):
         if self.plan.role == "worker":
             self.correspondent = Correspondent(self.runner)
             self.plan = self.plan.told(self.correspondent.hello())
+        gevent.spawn(self.report)
         self.open(self.runner.worker_index)
+        if self.opened is None:
+            self.users.set()  # there will be none
+
+    def report(self) -> None:
+        """Tells the master that this process works."""
+        self.users.wait()
         self.runner.send_message(READY)
 
     def stopping(self) -> None:
