@@ -60,6 +60,7 @@ def waiting(waiters: Sequence[Mapping[str, Any]], name: str) -> str:
         names = [_safe(w["client"])[:10] for w in waiters] if few else None
         axes.set_xticks(range(1, len(waiters) + 1) if few else _some(len(waiters)), names)
         axes.set_xlim(0.4, len(waiters) + 0.6)
+        axes.tick_params(axis="x", pad=7)  # clear of the crosses
         axes.set_xlabel("clients, in the order in which they came")
         axes.grid(axis="y", linewidth=0.6)
         return themed(figure, name, f"Time to get the lock, of each of {len(waiters)} clients")
@@ -90,7 +91,7 @@ def windows(tests: Sequence[tuple[str, Mapping[str, Any]]], name: str) -> str:
             at, y = [at for at, _ in there], [y for _, y in there]
             axes.plot(at, y, mark, color=colour, markersize=7, markeredgewidth=1.5, zorder=4)
         axes.set_xlim(0, 101)
-        axes.set_xticks([0, 25, 50, 75, 100], ["begin", "25 %", "50 %", "75 %", "end of test"])
+        axes.set_xticks([0, 25, 50, 75, 100], ["begin", "25 %", "50 %", "75 %", "end"])
         axes.set_yticks(lines, [_safe(label) for label in labels])
         axes.set_ylim(len(tests) - 0.4, -0.6)
         axes.tick_params(axis="y", labelcolor=SOFT)
