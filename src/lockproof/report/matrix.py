@@ -16,7 +16,7 @@ from lockproof.report.status import INAPPLICABLE, VIOLATED
 from lockproof.spec import requirements, requirements_digest
 
 LEGEND = (
-    "`✔ 3/4`: passed by 3 of its 4 tests, and no other of them was run; `(✔)`: the same in a run that was "
+    "`✔ 3/4`: passed by 3 of its 4 tests; the others do not apply; `(✔)`: the same in a run that was "
     "narrowed, so that tests of the requirement may be missing; `✘`: violated, in so many of its tests; `?`: "
     "undecided; `n/a`: not declared by the backend, or switched off; `not tested`: no test of it was chosen."
 )
