@@ -133,6 +133,8 @@ def test_aims_are_judged_by_the_whole_interval() -> None:
     below, around, above = ([n - 0.1, n, n + 0.1] for n in (1.0, 2.0, 3.0))
     aim = Aim("ratio", under=2)
     assert [aim.judge(interval(found)) for found in (below, around, above)] == ["met", "undecided", "MISSED"]
+    assert aim.judge(interval([1.8, 1.9, 2.3])) == "undecided"  # the median alone would say met
+    assert Aim("ratio", at_least=2).judge(interval([1.8, 2.3, 2.4])) == "undecided"
     least = Aim("subject", at_least=2)
     assert [least.judge(interval(found)) for found in (below, around, above)] == [
         "MISSED",
