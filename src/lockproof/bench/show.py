@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from lockproof.bench.benchmark import Benchmark
@@ -50,11 +51,11 @@ def figure(values: Sequence[float], unit: str) -> str:
 
 
 def x(value: float) -> str:
-    """A number with about three digits that count, without an exponent."""
+    """A number with two or three digits that count, without an exponent."""
     size = abs(value)
-    return (
-        f"{value:,.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.{2 + (size < 0.1)}f}"
-    )
+    if size >= 100 or not size:
+        return f"{value:,.0f}"
+    return f"{value:.{1 - math.floor(math.log10(size)) + (size >= 0.1)}f}" if size < 10 else f"{value:.1f}"
 
 
 def foot(record: Record) -> Iterator[str]:
