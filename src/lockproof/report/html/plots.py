@@ -88,8 +88,8 @@ def windows(tests: Sequence[tuple[str, Mapping[str, Any]]], name: str) -> str:
         axes.hlines(ys, starts, stops, color=FAULT, linewidth=72 * ROW * 0.7, alpha=0.6, zorder=2)
         for outcome, mark, colour in (("refused", "|", REFUSED), ("unknown", "x", UNKNOWN)):
             there = [(at, y) for kind, at, y in marks if kind == outcome]
-            at, y = [at for at, _ in there], [y for _, y in there]
-            axes.plot(at, y, mark, color=colour, markersize=7, markeredgewidth=1.5, zorder=4)
+            when, rows = [at for at, _ in there], [y for _, y in there]
+            axes.plot(when, rows, mark, color=colour, markersize=7, markeredgewidth=1.5, zorder=4)
         axes.set_xlim(0, 101)
         axes.set_xticks([0, 25, 50, 75, 100], ["begin", "25 %", "50 %", "75 %", "end"])
         axes.set_yticks(lines, [_safe(label) for label in labels])

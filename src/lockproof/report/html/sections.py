@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from lockproof.checkers.verdict import Verdict
+from lockproof.checkers.verdict import Status, Verdict
 from lockproof.history import HistoryError, read_history
 from lockproof.report.card import clause_name, clause_url, repeat
 from lockproof.report.html.measured import measured
@@ -144,7 +144,7 @@ class Backend:
             history = read_history(self.histories / failure["history"])
         except (FileNotFoundError, HistoryError):  # a crash may have left none
             return ""
-        status = "unknown" if result["status"] in {"unknown", "flaky"} else "violated"
+        status: Status = "unknown" if result["status"] in {"unknown", "flaky"} else "violated"
         return Markup(picture(history, Verdict(status, gist, witness), inline=True)) if witness else ""
 
     def _areas(self) -> Sequence[Mapping[str, Any]]:

@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
@@ -27,7 +28,7 @@ COLOURS = {
 }
 WIDTH = 8.6  # inches of 72 units
 LETTER = 0.0079  # of the width
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: it can be read aloud, searched and selected
     "font.size": 8,
     "text.color": INK,
@@ -53,7 +54,7 @@ def drawing(height: float, labels: Sequence[str] = ()) -> Iterator[tuple[Figure,
     be drawn on within the context."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, height))
-        FigureCanvasSVG(figure)  # type: ignore[no-untyped-call]
+        FigureCanvasSVG(figure)
         figure.patch.set_visible(False)
         left = max(8, *map(len, labels), 8) * LETTER
         axes = figure.add_axes((left, 0.5 / height, 0.98 - left, 1 - 0.6 / height))
