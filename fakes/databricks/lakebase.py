@@ -21,6 +21,7 @@ from typing import Any
 from lockproof.fakes.databricks.clock import VirtualClock
 from lockproof.fakes.databricks.errors import ApiError, invalid_parameter
 from lockproof.fakes.databricks.identity import Principal
+from lockproof.fakes.databricks.latency import Latency
 
 BRANCH = "production"
 ENDPOINT = "primary"
@@ -148,7 +149,7 @@ class Lakebase:
 
     `host` is what endpoints report as their host, and `port` where it listens; the login proxy sets both.
     `wake_refusals`: how many connections a suspended endpoint refuses while it wakes up. A session ends
-    when it is so old, or idle so long, as `session_limits` say.
+    when it is so old, or idle so long, as `session_limits` say. `latency` makes logins and statements wait.
     `on_suspend` is called with each endpoint that is suspended, so that its sessions end.
     """
 
@@ -158,6 +159,7 @@ class Lakebase:
         self.port = 5432
         self.wake_refusals = 1
         self.session_limits = (LONGEST_SECONDS, IDLE_SECONDS)
+        self.latency: Latency | None = None
         self.projects: dict[str, Project] = {}
         self.instances: dict[str, Instance] = {}
         self.credentials: dict[str, Credential] = {}

@@ -58,6 +58,14 @@ def lakebase_fault_counts(workspace: FakeWorkspace, fault_id: int) -> dict[str, 
 
 
 @control_operation
+def lakebase_log(workspace: FakeWorkspace, since: int, role: str) -> dict[str, Any]:
+    """`count`, the number of the newest entry, and the `entries` with `i > since` of a role's sessions: see
+    `lockproof.fakes.databricks.sessionlog.SessionEntry`."""
+    log = workspace.service(LoginProxy).log
+    return {"count": log.count, "entries": [entry.to_json() for entry in log.select(since, role)]}
+
+
+@control_operation
 def lakebase_release(workspace: FakeWorkspace, fault_id: int) -> None:
     """Lets the statements go that a session fault holds, now and later."""
     workspace.service(LoginProxy).faults.get(fault_id).released.set()

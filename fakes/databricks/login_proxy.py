@@ -28,6 +28,7 @@ from lockproof.fakes.databricks.lakebase import Endpoint, Lakebase, Login, Login
 from lockproof.fakes.databricks.lakebase_faults import Armed, SessionFaults
 from lockproof.fakes.databricks.lakebase_storage import Storage
 from lockproof.fakes.databricks.lakebase_tls import server_context
+from lockproof.fakes.databricks.sessionlog import SessionLog, Traffic
 from lockproof.pgwire import (
     CANCEL_REQUEST,
     GSS_REQUEST,
@@ -66,6 +67,7 @@ class Session:
     client: asyncio.StreamWriter
     opened: float
     active: float
+    traffic: Traffic
     dropped: Armed | None = None
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -80,8 +82,8 @@ class LoginProxy:
     """Serves `lakebase` at 127.0.0.1 and tells it where; use it as a context manager.
 
     `postgres` holds the psycopg keywords of a real server, on which we may create roles and databases.
-    `faults` strike at logins and statements. Clients must use TLS, as with a real Lakebase; with `tls=False`
-    there is none to be had.
+    `faults` strike at logins and statements, `log` tells of both. Clients must use TLS, as with a real
+    Lakebase; with `tls=False` there is none to be had.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class LoginProxy:
     ) -> None:
         self.lakebase = lakebase
         self.faults = SessionFaults()
+        self.log = SessionLog()
         self.sessions: dict[int, Session] = {}
         self.logins = 0
         self._storage = Storage(postgres)
@@ -208,11 +211,14 @@ class LoginProxy:
         password = await _read_password(reader)
         if self.faults.strike(user, login=True):
             raise LoginRefused("the database system is starting up", "57P03")
+        if self.lakebase.latency is not None:
+            await asyncio.sleep(self.lakebase.latency.login())
         login = self.lakebase.login(user, password, database)
         upstream = await self._in_thread(self._storage.open, login, startup)
         now = self.lakebase.clock.time()
         self.logins += 1
-        session = Session(self.logins, secrets.randbits(32), login, upstream, writer, now, now)
+        traffic = Traffic(self.log, self.logins, user)
+        session = Session(self.logins, secrets.randbits(32), login, upstream, writer, now, now, traffic)
         self.sessions[session.pid] = session
         writer.write(message(b"R", struct.pack("!I", 0)))  # AuthenticationOk
         for name in REPORTED:
@@ -262,6 +268,9 @@ class LoginProxy:
             session.active = self.lakebase.clock.time()
             pending += chunk
             end = whole(pending)
+            session.traffic.asked(pending[:end])
+            if end and self.lakebase.latency is not None:
+                await asyncio.sleep(self.lakebase.latency.statement())
             if self.faults.armed:
                 for statement in statements(pending[:end]):
                     armed = self.faults.strike(statement)
@@ -297,6 +306,7 @@ class LoginProxy:
     async def _replies(self, session: Session, reader: asyncio.StreamReader) -> None:
         """Server to client; a dropped reply is read to its end, so that its statement took effect."""
         while chunk := await reader.read(CHUNK):
+            session.traffic.answered(len(chunk))
             if session.dropped is None:
                 session.client.write(chunk)
                 await session.client.drain()

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qsl, unquote
@@ -99,7 +100,8 @@ class Application:
 class FakeServer:
     """Serves a `FakeWorkspace` until it is closed; use it as a context manager.
 
-    `port` and `storage_port` 0 choose free ports; a port that is taken is an OSError at once. The control API
+    `port` and `storage_port` 0 choose free ports; a port that is taken is an OSError at once. `certificate`,
+    a PEM file with a chain and its key, has both addresses speak TLS. The control API
     (`FakeControl`) is served at the workspace's address, and only when `host` is a loopback address.
     """
 
@@ -110,6 +112,7 @@ class FakeServer:
         host: str = "127.0.0.1",
         port: int = 0,
         storage_port: int = 0,
+        certificate: Path | None = None,
     ) -> None:
         self.workspace = workspace or FakeWorkspace()
         control = host in LOOPBACK
@@ -117,7 +120,7 @@ class FakeServer:
         try:
             for name, number in (("workspace", port), ("storage", storage_port)):
                 application = Application(self.workspace, name, control=control and name == "workspace")
-                self._listeners.append(_Listener(application, host, number))
+                self._listeners.append(_Listener(application, host, number, certificate))
         except OSError:
             self.close()
             raise
@@ -159,11 +162,11 @@ class FakeServer:
 class _Listener:
     """One uvicorn server on a socket that is bound at once, so that its port is known before it starts."""
 
-    def __init__(self, application: Application, host: str, port: int) -> None:
+    def __init__(self, application: Application, host: str, port: int, certificate: Path | None) -> None:
         self.application = application
         self.socket = socket.create_server((host, port), backlog=256)
         bound = self.socket.getsockname()[1]
-        self.url = f"http://{host}:{bound}"
+        self.url = f"{'https' if certificate else 'http'}://{host}:{bound}"
         config = uvicorn.Config(
             application,
             http=Protocol,
@@ -174,6 +177,7 @@ class _Listener:
             server_header=False,
             date_header=False,  # the answers carry the fake's own
             timeout_keep_alive=120,
+            ssl_certfile=certificate,
         )
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self._run, name=f"fake {application.host} {bound}", daemon=True)

@@ -20,6 +20,7 @@ from lockproof.fakes.databricks.errors import ApiError
 from lockproof.fakes.databricks.faults import Armed, Fault, FaultScript
 from lockproof.fakes.databricks.fidelity import Fidelity
 from lockproof.fakes.databricks.identity import Directory, Principal, Token
+from lockproof.fakes.databricks.latency import Latency
 from lockproof.fakes.databricks.requestlog import LogEntry, RequestLog
 from lockproof.fakes.databricks.router import Route, Router
 from lockproof.fakes.databricks.routes.core import CORE
@@ -61,7 +62,8 @@ class FakeWorkspace:
 
     It starts with one admin, whose personal access token is `token`, and the catalog `main` with the schema
     `default`. `url` and `storage_url` are where clients reach it; a server sets them to its own addresses.
-    `clock` is the one that everything in it goes by.
+    `clock` is the one that everything in it goes by. `latency` makes requests wait as a real workspace would;
+    without one they wait for nothing but this machine.
     """
 
     def __init__(self, *, admin: str = "admin@example.com", clock: VirtualClock | None = None) -> None:
@@ -79,6 +81,7 @@ class FakeWorkspace:
         self.storage_url = "https://storage.databricks.test"
         self.services: dict[type, Any] = {}
         self.storage_root: Path | None = None
+        self.latency: Latency | None = None
         self._sql: SqlService | None = None
         self.router = Router()
         self.admin = self.directory.create(admin, admin=True)
@@ -202,6 +205,9 @@ class FakeWorkspace:
             pause = Pause(fault.delay, armed if fault.hold else None)
         if pause and fault and fault.when == "before":
             yield from _paused(pause)
+        latency = self.latency
+        if latency is not None:
+            yield Pause(latency.request(entry.operation, request), None)
 
         if fault and fault.answers and fault.when == "before":
             response = Response()
@@ -223,6 +229,8 @@ class FakeWorkspace:
             response = self._apply(fault, response)
         if request.method == "HEAD":
             response.body = b""
+        if latency is not None:
+            yield Pause(latency.transfer(len(response.body)), None)
         self._finish(request, response, started)
         entry.status = 0 if response.drop else response.status
         entry.bytes_out = len(response.body)

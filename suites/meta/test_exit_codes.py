@@ -15,7 +15,7 @@ def test_every_test_has_exactly_one_status(pytester: pytest.Pytester, workers: t
     run = run_every_status(pytester, *workers)
     assert run.statuses() == EXPECTED_STATUSES
     left = {path.name for path in run.folder.iterdir()}
-    assert left == {"events.ndjson", "report.json", "report.md", "junit.xml", "histories"}
+    assert left == {"events.ndjson", "report.json", "report.html", "report.md", "junit.xml", "histories"}
     assert len(run.report["backends"][0]["results"]) == len(EXPECTED_STATUSES)
 
 

@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 
 from lockproof.history import read_history
+from lockproof.plugin.collect import suite_root
 from lockproof.report import read_events, render, schema
 from lockproof.suites.meta.runs import EXPECTED_STATUSES, FOLDER, Run, run_every_status, run_here
 
@@ -131,16 +132,6 @@ def test_reports_are_derived_from_the_events(every: Run) -> None:
     assert render(every.folder) == every.report
 
 
-def test_summary_of_github_gets_the_page(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    """report.md is appended to the file that GitHub names."""
-    summary = pytester.path / "summary.md"
-    summary.write_text("earlier step\n", encoding="utf-8")
-    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
-    run = run_every_status(pytester, "-k=test_pass")
-    page = (run.folder / "report.md").read_text(encoding="utf-8")
-    assert summary.read_text(encoding="utf-8") == f"earlier step\n{page}"
-
-
 def test_many_failures_do_not_flood_the_terminal(pytester: pytest.Pytester) -> None:
     """Ten cards are shown in full; of the rest a line each. The report has all."""
     pytester.makepyfile(
@@ -230,3 +221,11 @@ def test_folder_of_an_earlier_run_is_used_again(pytester: pytest.Pytester) -> No
     assert [path.name for path in (second.folder / "histories").iterdir()] == [
         "test_every.test_pass-memory.jsonl"
     ]
+
+
+def test_report_names_no_folder_of_its_author(pytester: pytest.Pytester) -> None:
+    """The command line of a report speaks of the suites and of the working directory, wherever they are."""
+    test = suite_root() / "smoke" / "test_smoke.py"
+    run = run_here(pytester, str(test), f"--rootdir={pytester.path}", f"--basetemp={pytester.path}.d/t")
+    argv = run.report["run"]["argv"]
+    assert {"suites/smoke/test_smoke.py", "--rootdir=.", f"--basetemp={pytester.path}.d/t"} <= set(argv)

@@ -359,7 +359,7 @@ def test_command_writes_beside_the_history(tmp_path: Path) -> None:
     [
         (["timeline", "missing.jsonl"], "cannot read missing.jsonl: No such file"),
         (["timeline", "no.jsonl"], "no.jsonl:1: not"),
-        (["timeline", "story.jsonl", "-o", "story.jsonl"], "story.jsonl is the history itself"),
+        (["timeline", "story.jsonl", "-o", "story.jsonl"], "story.jsonl is what was read"),
         (["timeline", "story.jsonl", "-o", "no/such/x.html"], "cannot write no/such/x.html: No such file"),
     ],
 )

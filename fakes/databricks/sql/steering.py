@@ -114,6 +114,19 @@ def set_warehouse(workspace: FakeWorkspace, warehouse_id: str, **settings: Any) 
 
 
 @control_operation
+def cool_warehouses(workspace: FakeWorkspace) -> bool:
+    """Stops all warehouses, where the fake's latency profile says that locks find them cold, so that the next
+    statement waits for a start; returns whether it says so."""
+    latency = workspace.latency
+    if latency is None or latency.warehouse != "cold":
+        return False
+    for warehouse in workspace.sql.warehouses.by_id.values():
+        warehouse.start_seconds = latency.warehouse_start()
+        warehouse.stop()
+    return True
+
+
+@control_operation
 def warehouses(workspace: FakeWorkspace) -> list[dict[str, Any]]:
     return [item.shown(workspace.url) for item in workspace.sql.warehouses.by_id.values()]
 

@@ -9,6 +9,8 @@ witness; what cannot be decided is `unknown`, never `valid`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from lockproof.checkers.fencing import FencingMonitor, check_fencing
@@ -16,13 +18,15 @@ from lockproof.checkers.mutex import MutexMonitor, check_mutex
 from lockproof.checkers.register import RegisterMonitor, check_register
 from lockproof.checkers.verdict import Verdict
 from lockproof.checkers.workspaces import WorkspacesMonitor, check_workspaces
-from lockproof.history import History, HistoryStream
+from lockproof.history import History, HistoryStream, merge_histories
+from lockproof.history.merge import NARROW, ClockError
 from lockproof.spec.outcome import Unknown, Violation
 
 __all__ = [
     "Verdict",
     "check",
     "check_fencing",
+    "check_merged",
     "check_mutex",
     "check_register",
     "check_stream",
@@ -60,6 +64,27 @@ def check_stream(stream: HistoryStream, *, fencing: bool = False) -> Verdict:
         for monitor in monitors:
             monitor.add(op)
     return _worst([monitor.verdict(stream.closed) for monitor in monitors])
+
+
+def check_merged(paths: Sequence[Path], *, fencing: bool = False) -> tuple[HistoryStream, Verdict]:
+    """As `check_stream`, of the histories of several processes, which were read as one.
+
+    Where the clocks of machines are known up to an error only: `violated` when no error explains it, `valid`
+    when no error is needed for it, else `unknown`. Raises as `merge_histories`.
+    """
+    stream = merge_histories(paths)
+    verdict = check_stream(stream, fencing=fencing)
+    error = stream.header.get("error", 0)
+    if verdict.status == "valid" and error:
+        try:
+            narrow = check_stream(merge_histories(paths, NARROW), fencing=fencing)
+        except ClockError as short:
+            narrow = Verdict("unknown", str(short))
+        if narrow.status != "valid":
+            doubt = f"the clocks agree up to {error / 1e6:.3g} ms only, and the order within that decides"
+            headline = f"{doubt}: {narrow.headline}"
+            return stream, replace(narrow, status="unknown", headline=headline, witness=())
+    return stream, verdict
 
 
 def _monitors(

@@ -7,15 +7,23 @@ import sys
 import click
 
 import lockproof
+from lockproof.cli.badge import badge
+from lockproof.cli.bench import bench
+from lockproof.cli.certify import certify
 from lockproof.cli.check import check
+from lockproof.cli.diff import diff
 from lockproof.cli.doctor import doctor
 from lockproof.cli.explain import explain
 from lockproof.cli.fake import fake
 from lockproof.cli.list import list_
+from lockproof.cli.load import load
+from lockproof.cli.matrix import matrix
 from lockproof.cli.minimise import minimise
 from lockproof.cli.run import run
+from lockproof.cli.sweep import sweep
 from lockproof.cli.teeth import teeth
 from lockproof.cli.timeline import timeline
+from lockproof.cli.verify import verify
 
 USAGE = 4  # as pytest's own usage errors
 
@@ -26,7 +34,25 @@ def cli() -> None:
     """Prove, or refute, that an OpenTofu/Terraform state backend is safe."""
 
 
-for command in (run, list_, explain, teeth, check, timeline, minimise, fake, doctor):
+for command in (
+    run,
+    certify,
+    verify,
+    list_,
+    explain,
+    teeth,
+    check,
+    timeline,
+    minimise,
+    fake,
+    doctor,
+    sweep,
+    matrix,
+    diff,
+    badge,
+    bench,
+    load,
+):
     cli.add_command(command)
 
 

@@ -63,15 +63,18 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
 
 def _judge(files: Sequence[Path], fencing: bool) -> dict[str, Any]:
     """One history, of one file or merged, as `--json` shows it."""
-    from lockproof.checkers import Verdict, check_stream
+    from lockproof.checkers import Verdict, check_merged, check_stream
     from lockproof.history import merge_histories, stream_history
 
     def opened() -> HistoryStream:
         return stream_history(files[0]) if len(files) == 1 else merge_histories(files)
 
     with reading(*files):
-        stream = opened()
-        verdict = check_stream(stream, fencing=fencing)
+        if len(files) == 1:
+            stream = opened()
+            verdict = check_stream(stream, fencing=fencing)
+        else:
+            stream, verdict = check_merged(files, fencing=fencing)
         if not stream.counted:
             verdict = Verdict("unknown", "nothing to judge: no operation was recorded")
         headline, lines = _told(opened, verdict, stream.counted)

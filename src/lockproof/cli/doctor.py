@@ -1,4 +1,4 @@
-"""`lockproof doctor`: whether this machine can run the suites, and what is missing."""
+"""`lockproof doctor`: whether this machine can run the suites, or a workspace be tested; what is missing."""
 
 from __future__ import annotations
 
@@ -11,16 +11,44 @@ from importlib.metadata import PackageNotFoundError, entry_points, version
 
 import click
 
+from lockproof.cli.aim import aimed, targets
+
 BINARY_SECONDS = 20.0
 NEEDED, WANTED = "needed", "optional"
+MARKS = {"ok": "ok", "missing": "MISSING", "unknown": "?"}
 
 
 @click.command()
-def doctor() -> int:
+@aimed
+def doctor(backend: tuple[str, ...], real: bool, opt: tuple[str, ...]) -> int:
     """Say what is there and what is missing; exit code 1 when something needed is missing.
 
-    Starts and stops a Postgres, as a run does. Prints no setting and no secret.
+    Without options of this machine: starts and stops a Postgres, as a run does, and prints no setting.
+
+    With --backend=databricks --backend-real and --backend-opt of a workspace: reads what a run there needs,
+    changes nothing, and names the command or GRANT that repairs what is missing. Exit code 2 when nothing is
+    missing, but something could not be looked at.
     """
+    if backend or real or opt:
+        return _workspaces(backend, real, opt)
+    return _machine()
+
+
+def _workspaces(backend: tuple[str, ...], real: bool, opt: tuple[str, ...]) -> int:
+    from lockproof.workspace.checks import examine
+
+    seen: set[str] = set()
+    for name, target in targets(backend, real, opt):
+        click.echo(f"{name} on a real workspace, {target.base.root}")
+        for found in examine(target):
+            seen.add(found.status)
+            click.echo(f"{MARKS[found.status]:<8}{found.name:<12}{found.text}")
+            if found.repair:
+                click.echo(f"{'':<8}{'':<12}repair: {found.repair}")
+    return 1 if "missing" in seen else 2 if "unknown" in seen else 0
+
+
+def _machine() -> int:
     missing = False
     for name, need, look in CHECKS:
         try:

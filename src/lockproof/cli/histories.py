@@ -32,7 +32,7 @@ def reading(*paths: Path) -> Iterator[None]:
 def write(path: Path, text: str, *, but_not: Path) -> None:
     """Writes `text`, whole or not at all. Raises `click.UsageError` where it cannot, or for the input."""
     if path.exists() and path.samefile(but_not):
-        raise click.UsageError(f"{path} is the history itself; name another file with -o")
+        raise click.UsageError(f"{path} is what was read; name another file with -o")
     part = path.with_name(f"{path.name}.part")
     try:
         part.write_text(text, encoding="utf-8")

@@ -25,10 +25,11 @@ from lockproof.driver.command_line import CommandLine
 from lockproof.driver.databricks_bed import SteeredClock, TestBed
 from lockproof.driver.databricks_direct import DirectBed
 from lockproof.driver.databricks_locks import LOCK_BEDS, LockBed
-from lockproof.driver.databricks_services import SERVICES
+from lockproof.driver.databricks_services import SERVICES, profile, simulated
 from lockproof.driver.errors import DriverError, ErrorKind, Locked, LockMismatch, NotLocked
 from lockproof.fakes.databricks.control import FakeControl
 from lockproof.fakes.databricks.lakebase_service import PROJECT
+from lockproof.workspace.target import ALONE as REAL_OPTIONS
 from tofu_databricks import errors
 from tofu_databricks.backend import Backend
 from tofu_databricks.config import ENV_PREFIX, FENCING, FILES_APIS, Config
@@ -48,7 +49,9 @@ KEY = "terraform.tfstate"
 PROVISIONED = ("host", "storage", "token", "lakebase_port", "lock_root")
 BEDS: Mapping[str, type[LockBed]] = {**LOCK_BEDS, "delta-direct": DirectBed}
 CHOSEN: Mapping[str, Sequence[str]] = {"fencing": FENCING, "files_api": FILES_APIS}
-OPTIONS = ("variant", "postgres_dsn", "lock_storage", "lock_storage_options", *CHOSEN, *PROVISIONED)
+SIMULATED = ("latency", "warehouse")
+STORES = ("variant", "postgres_dsn", "lock_storage", "lock_storage_options")
+OPTIONS = (*STORES, *SIMULATED, *CHOSEN, *PROVISIONED)
 
 FIELDS = ("ID", "Operation", "Info", "Who", "Version", "Created", "Path")
 KINDS: Mapping[type[errors.BackendError], ErrorKind] = {
@@ -205,14 +208,22 @@ class DatabricksDriver:
     `lock_storage_options` (where direct locks are kept). `postgres_dsn` is the user's own, and `lock_storage`
     his choice for direct locks: `local` (a folder of this machine) or `s3` (moto's server). `fencing` and
     `files_api` are the backend's settings of that name; the fake serves Files API 3.0 unless that is `2.0`.
+    `latency` (a network) and `warehouse` (`warm` or `cold`) make the fake take as long as a real workspace
+    would: see `lockproof.fakes.databricks.latency`.
     """
 
     variants = ("lakebase", "delta", "delta-direct")
     default_variants = ("lakebase", "delta")
+    real = "lockproof.workspace.driver:RealDatabricksDriver"
     backend_class: type[Backend] = Backend
 
     def __init__(self, options: Mapping[str, str]) -> None:
         unknown = sorted(set(options) - set(OPTIONS))
+        if unknown and unknown[0] in REAL_OPTIONS:
+            raise ValueError(
+                f"option {unknown[0]} is about a real workspace: add --backend-real, or leave it out to test "
+                "on the fake"
+            )
         if unknown:
             raise ValueError(
                 f"the databricks driver has no option {', '.join(unknown)} (known: {', '.join(OPTIONS)})"
@@ -226,6 +237,7 @@ class DatabricksDriver:
         self.options = dict(options)
         self.strict = options.get("fencing") == "strict"
         self.variant = options.get("variant", self.variants[0])
+        self.simulated = simulated(options)
         self._mutex = threading.Lock()
         self._connection: psycopg.Connection[Any] | None = None
         self._warehouse: Warehouse | None = None
@@ -236,7 +248,7 @@ class DatabricksDriver:
         self.info = DriverInfo(
             "databricks",
             tofu_databricks.__version__,
-            f"tofu_databricks, locks in {self.variant}{on}{self._described_fencing()}",
+            f"tofu_databricks, locks in {self.variant}{on}{self._described_fencing()}{self._waiting()}",
             target="fake",
         )
 
@@ -248,7 +260,7 @@ class DatabricksDriver:
         Several backends of one run that ask for the same Postgres share them: scopes keep apart.
         """
         with SERVICES.shared(
-            options.get("postgres_dsn"), options.get("lock_storage", "local")
+            options.get("postgres_dsn"), options.get("lock_storage", "local"), profile(options)
         ) as provisioned:
             if options.get("files_api", "2.0") != "2.0":
                 FakeControl(provisioned["host"]).fidelity(files_api_3=True)
@@ -263,6 +275,9 @@ class DatabricksDriver:
 
     def _described_fencing(self) -> str:
         return f", strict fencing by Files API {self.options.get('files_api', '2.0')}" if self.strict else ""
+
+    def _waiting(self) -> str:
+        return f", simulated latency: {self.simulated}" if self.simulated else ""
 
     def capabilities(self) -> Capabilities:
         return Capabilities(

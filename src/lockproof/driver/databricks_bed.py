@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from lockproof.driver.databricks_cost import Meter
 from lockproof.driver.databricks_locks import LockBed
 from lockproof.fakes.databricks.control import FakeControl
 from lockproof.fakes.databricks.requestlog import LogEntry
@@ -97,6 +98,19 @@ class TestBed:
         """The requests about this scope's volume after `since`, which `control.mark()` returned."""
         entries = self.control.requests(since=since)
         return [entry for entry in entries if self.root in entry.path or self.volume in entry.path]
+
+    @property
+    def simulated(self) -> str:
+        """The latency profile under which the fake answers; empty where it answers as fast as it can."""
+        return str(self.scope.driver.simulated or "")
+
+    def cool(self) -> None:
+        """Stops the warehouse, where the profile says that a run finds it cold."""
+        self.control.call("cool_warehouses")
+
+    def meter(self) -> Meter:
+        """A client whose calls are counted."""
+        return Meter(self)
 
     @property
     def strict(self) -> bool:

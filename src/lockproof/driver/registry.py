@@ -47,6 +47,16 @@ class BackendSpec:
         """The same backend with further options, or others."""
         return BackendSpec(self.id, self.entry, {**self.options, **options})
 
+    def real(self, *, keep: bool = False) -> BackendSpec:
+        """The same backend on a service that exists; `keep`: what is made there is to stay.
+
+        A factory has an attribute `real`, the entry of the factory for that. Raises `SpecError` without one.
+        """
+        entry = getattr(self.factory(), "real", None)
+        if entry is None:
+            raise SpecError(f"--backend-real: backend {self.id!r} has no other target than the one it names")
+        return BackendSpec(self.id, entry, {**self.options, **({"keep": "true"} if keep else {})})
+
     def provision(self) -> AbstractContextManager[Mapping[str, str]]:
         """Starts what all processes of the run share (servers, databases); on exit stops it.
 

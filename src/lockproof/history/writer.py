@@ -37,7 +37,7 @@ class HistoryWriter:
         redact: Callable[[str], str] | None = None,
     ) -> None:
         self._start = time.monotonic_ns()
-        self.header = {"v": VERSION, "clock": "monotonic_ns", "start": self._start, **_boot(), **header}
+        self.header = {"v": VERSION, "clock": "monotonic_ns", "start": self._start, **boot(), **header}
         self.path = path
         self._redact = redact
         self._events: list[Event] = []
@@ -119,7 +119,7 @@ class HistoryWriter:
             self._file.flush()
 
 
-def _boot() -> Mapping[str, str]:
+def boot() -> Mapping[str, str]:
     """Which run of a machine the monotonic clock belongs to, as a digest, where the system tells. The
     kernel's own id stays here: histories are shown to others."""
     try:

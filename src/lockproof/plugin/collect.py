@@ -16,7 +16,16 @@ from pathlib import Path
 
 import pytest
 
-DEFAULT_SUITES = ("smoke", "state", "locks", "workspaces", "concurrency", "faults", "databricks")
+DEFAULT_SUITES = (
+    "smoke",
+    "state",
+    "locks",
+    "workspaces",
+    "concurrency",
+    "faults",
+    "databricks",
+    "performance",
+)
 SUITES = (*DEFAULT_SUITES, "clients")
 PACKAGE = "lockproof.suites"
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import platform
+import re
 import secrets
 import signal
 import tempfile
@@ -19,13 +21,16 @@ from typing import Any
 import pytest
 
 import lockproof
+from lockproof.certificate.manifest import suite_files
 from lockproof.driver.registry import BackendSpec
 from lockproof.plugin import expectations, services, terminal
+from lockproof.plugin.collect import suite_root
 from lockproof.plugin.session import MANIFEST, Session
-from lockproof.report import publish
+from lockproof.report import github, publish
 from lockproof.report.events import VERSION, EventLog
 from lockproof.report.folder import EVENTS, FolderError, create
 from lockproof.report.status import BAD
+from lockproof.spec import requirements_digest
 
 CARDS = 10
 CRASHED = "???"
@@ -86,7 +91,12 @@ class Controller:
         self.log.append(
             "start",
             v=VERSION,
-            suite={"name": "lockproof", "version": lockproof.__version__},
+            suite={
+                "name": "lockproof",
+                "version": lockproof.__version__,
+                "requirements": requirements_digest(),
+                "files": dict(suite_files()),
+            },
             run=self.sent["run"],
             backends=self.sent["described"],
         )
@@ -116,7 +126,11 @@ class Controller:
 
     def facts(self, run_id: str, started: datetime.datetime) -> dict[str, Any]:
         settings = self.run.settings
+        places = {str(suite_root()): "suites", str(self.config.invocation_params.dir): "."}
         arguments = ["pytest", *map(str, self.config.invocation_params.args)]
+        for place, name in places.items():  # a report tells nobody where its author keeps things
+            path = re.compile(rf"(?<![\w./-]){re.escape(place)}(?=/|$)")
+            arguments = [path.sub(name, argument) for argument in arguments]
         return {
             "id": run_id,
             "started": started.isoformat(timespec="seconds").replace("+00:00", "Z"),
@@ -225,9 +239,12 @@ class Controller:
         self.finish(session)
         yield
         reporter = self.config.pluginmanager.getplugin("terminalreporter")
-        if self.report and reporter is not None:
-            reporter.ensure_newline()
-            reporter.write_line(f"lockproof report: {self.sent['shown_folder']}/report.md")
+        if self.report:
+            shown, echo = self.sent["shown_folder"], getattr(reporter, "write_line", print)
+            if reporter is not None:
+                reporter.ensure_newline()
+            github.tell(self.report, shown, self.config.rootpath, os.environ, echo)
+            echo(f"lockproof report: {shown}/report.md")
 
     def finish(self, session: pytest.Session) -> None:
         """Settles the exit code and writes the reports."""

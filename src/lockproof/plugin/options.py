@@ -30,13 +30,15 @@ class Option:
     """One option: `--backend-NAME` (with hyphens), `LOCKPROOF_NAME`, and key `NAME` of `lockproof.toml`.
 
     `kind`: `text`, `integer`, `seconds`, `flag`, `list` (repeatable, comma-separated) or
-    `pairs` (repeatable `KEY=VALUE`; a table in the file).
+    `pairs` (repeatable `KEY=VALUE`; a table in the file). `typed`: it stands on the command line or nowhere,
+    since what was forgotten in an environment must not aim a run at somebody's workspace.
     """
 
     name: str
     help: str
     metavar: str = "TEXT"
     kind: str = "text"
+    typed: bool = False
 
     @property
     def flag(self) -> str:
@@ -59,6 +61,7 @@ OPTIONS = (
     Option("schedule", "replay this schedule of an explored program, and run nothing else", "FILE"),
     Option("faults", f"families of faults to inject ({', '.join(FAMILIES)}; default: all)", "NAMES", "list"),
     Option("duration", "how long a test of tier soak goes on (default: 60)", "SECONDS", "seconds"),
+    Option("real", "test on the real workspace that --backend-opt names", kind="flag", typed=True),
     Option("allow_destructive", "hurt services of a real target too, not only our own links", kind="flag"),
     Option("report", "run folder (default: a new one under .lockproof/)", "DIR"),
     Option("postgres", "a Postgres to use instead of starting one", "DSN"),
@@ -83,6 +86,7 @@ class Settings:
     schedule: str | None = None
     faults: Sequence[str] = ()
     duration: float = 60.0
+    real: bool = False
     allow_destructive: bool = False
     report: str | None = None
     postgres: str | None = None
@@ -187,6 +191,13 @@ def read(config: pytest.Config) -> Settings | None:
     return Settings(backends, unknown_variables=unknown_variables(os.environ), **values)
 
 
+def driver_options(typed: Sequence[str], directory: Path, environ: Mapping[str, str]) -> Sequence[str]:
+    """The `KEY=VALUE` of `--backend-opt` for a command that is no run, by the same precedence: as typed, else
+    from the environment, else from `lockproof.toml` in `directory`. Raises `pytest.UsageError`."""
+    found = {**_from_file(directory / FILE), **_from_environment(environ)}
+    return tuple(typed) or tuple(found.get("opt", ()))
+
+
 def _schedule(path: Path) -> str:
     """The whole path of a schedule that some test can replay."""
     from lockproof.explore import Schedule, ScheduleError
@@ -227,6 +238,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     for option in OPTIONS:
         name = ENVIRONMENT + option.name.upper()
         if environ.get(name):
+            if option.typed:
+                raise pytest.UsageError(f"{name} is set: {option.flag} is given on the command line only")
             values[option.name] = _convert(option, environ[name], name)
     return values
 
@@ -246,6 +259,8 @@ def _from_file(path: Path) -> dict[str, Any]:
         if name not in known:
             hint = _near(name, known)
             raise pytest.UsageError(f"{path.name}: unknown key {name!r}{hint}; known: {', '.join(known)}")
+        if known[name].typed:
+            raise pytest.UsageError(f"{path.name}: `{name}` is given on the command line only")
         values[name] = _convert_toml(known[name], value, f"{path.name}: {name}")
     return values
 

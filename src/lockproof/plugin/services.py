@@ -69,7 +69,8 @@ def specifications(settings: Settings) -> Sequence[BackendSpec]:
     for spec in settings.backends:
         own = _own_options(spec, settings)
         try:
-            specs += resolve(spec, own)
+            found = resolve(spec, own)
+            specs += [one.real(keep=settings.keep) for one in found] if settings.real else found
         except SpecError as error:
             raise pytest.UsageError(str(error)) from None
     ids = [spec.id for spec in specs]

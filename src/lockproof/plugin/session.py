@@ -33,6 +33,7 @@ from lockproof.report.card import card
 from lockproof.report.faults import counted
 from lockproof.report.folder import HISTORIES
 from lockproof.report.redact import Redactor
+from lockproof.spec.outcome import NotRun
 
 MANIFEST = "manifest.json"
 COUNTS = "lockproof.counts"
@@ -47,12 +48,15 @@ def begin(config: pytest.Config, received: Mapping[str, Any] | None) -> None:
     pytest.register_assert_rewrite(*(f"lockproof.suites.{name}" for name in SUITES))
     if received is None:
         from lockproof.plugin.controller import Controller
+        from lockproof.plugin.progress import Progress
 
         settings = options.read(config)
         if settings is None:
             return
         run = Session(config, settings)
-        config.pluginmanager.register(Controller(config, run), "lockproof.controller")
+        controller = Controller(config, run)
+        config.pluginmanager.register(controller, "lockproof.controller")
+        config.pluginmanager.register(Progress(config, controller), "lockproof.progress")
     else:
         run = Session(config, Settings.from_json(received["settings"]))
         run.receive(received)
@@ -65,6 +69,13 @@ def _faults_of(item: pytest.Item) -> list[dict[str, Any]] | None:
     history = getattr(item, "funcargs", {}).get("history")
     marked = item.get_closest_marker("faults") is not None
     return (counted(history.history()) or None) if marked and isinstance(history, HistoryWriter) else None
+
+
+def said(backend: Backend | None, name: str) -> str:
+    """What a driver with a budget of requests says of it: `exhausted` (no test may begin any more) or
+    `overdrawn` (calls were refused); empty when nothing is amiss."""
+    ask = getattr(backend.driver, name, None) if backend is not None else None
+    return str(ask()) if ask is not None else ""
 
 
 class Session:
@@ -189,7 +200,11 @@ class Session:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         entry = self.entries.get(item.nodeid)
-        if entry is None or entry["state"] == "run":
+        if entry is None:
+            return
+        if entry["state"] == "run":
+            if reason := said(gating.backend_of(item), "exhausted"):
+                raise NotRun(reason)
             return
         if entry["state"] == "broken":
             raise LookupError(entry["reason"])
@@ -210,7 +225,13 @@ class Session:
             if e.covers(entry["test"], entry["id"], entry["requirements"], entry["backend"])
         ]
         broke = report.failed
-        status, reason = judge(report, raised, entry, expected)
+        called = report.when == "call" or (report.failed and not isinstance(raised, NotRun))
+        refused = said(backend, "overdrawn") if called and entry["state"] == "run" else ""
+        if refused and report.when != "teardown":
+            status, reason = "unknown", refused  # calls failed that the backend never saw
+            report.outcome = "failed"
+        else:
+            status, reason = judge(report, raised, entry, expected)
         told = dict(item.user_properties)
         if status == "pass":
             reason = str(told.get(REMARK, reason))
@@ -239,7 +260,7 @@ class Session:
             short = item.getparent(SuiteModule) is not None and self.config.getoption("tbstyle") == "auto"
             trace = [] if short else ["", self.redactor.text(report.longreprtext)]
             report.longrepr = "\n".join([*lines, *trace])
-        elif result["status"] == "xpass":
+        elif result["status"] in {"xpass", "unknown"}:
             report.longrepr = result["reason"]
         elif report.failed and report.longrepr is not None:
             report.longrepr = self.redactor.text(report.longreprtext)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,25 +29,20 @@ __all__ = [
 
 
 def publish(events: Sequence[Mapping[str, Any]], folder: Path, shown: str) -> dict[str, Any]:
-    """Writes `report.json`, `junit.xml`, `report.md` and, beside the history of every failure, its page and
-    its program into a run folder, and returns the report.
+    """Writes `report.json`, `junit.xml`, `report.md`, `report.html` and, beside the history of every failure,
+    its page and its program into a run folder, and returns the report.
 
-    `shown` is how the texts name the folder. `report.md` is appended to the file that
-    `$GITHUB_STEP_SUMMARY` names, where set.
+    `shown` is how the texts name the folder.
     """
+    from lockproof.report import html  # who only reads reports needs no template engine
+
     report = build(events, folder / HISTORIES)
     text = json.dumps(report, ensure_ascii=False, indent=1)
     (folder / "report.json").write_text(f"{text}\n", encoding="utf-8")
     (folder / "junit.xml").write_text(junit(report, shown), encoding="utf-8")
-    page = markdown(report, shown)
-    (folder / "report.md").write_text(page, encoding="utf-8")
-    summary = os.environ.get("GITHUB_STEP_SUMMARY")
-    if summary:
-        try:
-            with Path(summary).open("a", encoding="utf-8") as target:
-                target.write(page)
-        except OSError as failure:
-            warnings.warn(f"GITHUB_STEP_SUMMARY cannot be written: {failure.strerror}", stacklevel=2)
+    (folder / "report.md").write_text(markdown(report, shown), encoding="utf-8")
+    whole = html.page(report, shown, folder / HISTORIES)
+    (folder / "report.html").write_text(whole, encoding="utf-8")
     _draw(report, folder / HISTORIES)
     return report
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lockproof.report import faults, latency
+from lockproof.report.observed import observe
 from lockproof.report.status import STATUSES, roll_up, verdict
 
 SCHEMA_VERSION = 1
@@ -22,10 +23,15 @@ def schema() -> dict[str, Any]:
     return document
 
 
-def build(events: Sequence[Mapping[str, Any]], histories: Path | None = None) -> dict[str, Any]:
+def build(
+    events: Sequence[Mapping[str, Any]],
+    histories: Path | None = None,
+    levels: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """The report of a run. Tests that were expected and have no result are `not-run`.
 
-    With the folder of `histories`, latencies are taken from them.
+    With the folder of `histories`, latencies are taken from them. `levels` are those of the requirements
+    where the run was held to another registry than the installed one.
     """
     start = events[0]
     manifest = next((event for event in events if event["event"] == "manifest"), None)
@@ -38,6 +44,7 @@ def build(events: Sequence[Mapping[str, Any]], histories: Path | None = None) ->
             reason = test["reason"] if test["state"] == "not-run" else why
             results[name] = {**test, "status": "not-run", "reason": reason, "duration": 0.0, "failure": None}
     narrowed = manifest["narrowed"] if manifest else ""
+    seen = observe(histories) if histories else {}
     order = {name: number for number, name in enumerate(expected)}
     ordered = sorted(results.values(), key=lambda r: (order.get(r["id"], len(order)), r["id"]))
     return {
@@ -48,9 +55,19 @@ def build(events: Sequence[Mapping[str, Any]], histories: Path | None = None) ->
             "finished": finish["time"] if finish else None,
             "complete": finish is not None,
             "out_of_scope": manifest["out_of_scope"] if manifest else 0,
+            "narrowed": narrowed,
         },
         "backends": [
-            _backend(backend, [r for r in ordered if r["backend"] == backend["id"]], narrowed, histories)
+            {
+                **_backend(
+                    backend,
+                    [r for r in ordered if r["backend"] == backend["id"]],
+                    narrowed,
+                    histories,
+                    levels,
+                ),
+                **seen.get(backend["id"], {"contention": [], "windows": []}),
+            }
             for backend in start["backends"]
         ],
     }
@@ -61,8 +78,10 @@ def _backend(
     results: Sequence[Mapping[str, Any]],
     narrowed: str,
     histories: Path | None,
+    levels: Mapping[str, str] | None,
 ) -> dict[str, Any]:
-    rolled = roll_up(results)
+    rows = latency.measured(results, backend["target"])
+    rolled = latency.judged(roll_up(results, levels), rows, backend["target"])
     counts = Counter(result["status"] for result in results)
     return {
         **backend,
@@ -84,5 +103,9 @@ def _backend(
             for result in results
         ],
         "faults": faults.summary(results),
-        "latency": latency.summarise(histories, backend["id"]) if histories else [],
+        "latency": [
+            *rows,
+            *(latency.summarise(histories, backend["id"], backend["target"]) if histories else []),
+        ],
+        "cost": latency.costs(results),
     }

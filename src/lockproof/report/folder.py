@@ -28,17 +28,24 @@ def create(chosen: str | None, run_id: str, started: datetime.datetime, cwd: Pat
         return _chosen(cwd / chosen), ""
     name = f"run-{started:%Y%m%dT%H%M%SZ}-{run_id}"
     try:
-        (cwd / HOME).mkdir(exist_ok=True)
-        ignore = cwd / HOME / ".gitignore"
-        if not ignore.exists():
-            ignore.write_text("*\n", encoding="utf-8")
-        folder = cwd / HOME / name
+        folder = home(cwd) / name
         (folder / HISTORIES).mkdir(parents=True)
     except OSError as failure:
         folder = Path(tempfile.mkdtemp(prefix=f"lockproof-{name}-"))
         (folder / HISTORIES).mkdir()
         return folder, f"{cwd} cannot be written ({failure.strerror}); the run folder is {folder}"
     return folder, ""
+
+
+def home(cwd: Path) -> Path:
+    """The folder of the working directory that holds what runs leave, made where it is not there; version
+    control ignores it. Raises `OSError` where it cannot be written."""
+    folder = cwd / HOME
+    folder.mkdir(exist_ok=True)
+    ignore = folder / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("*\n", encoding="utf-8")
+    return folder
 
 
 def _chosen(folder: Path) -> Path:
@@ -49,7 +56,7 @@ def _chosen(folder: Path) -> Path:
         for made in (HISTORIES, SCHEDULES):
             shutil.rmtree(folder / made, ignore_errors=True)
         for old in folder.glob("*.*"):
-            if old.name in {EVENTS, "report.json", "report.md", "junit.xml"}:
+            if old.name in {EVENTS, "report.json", "report.html", "report.md", "junit.xml"}:
                 old.unlink()
         (folder / HISTORIES).mkdir()
     except (FileExistsError, NotADirectoryError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lockproof.report import faults
+from lockproof.report import faults, latency_table
 from lockproof.report.card import card
 from lockproof.report.status import BAD, STATUSES
 from lockproof.spec import requirements
@@ -38,6 +38,17 @@ def counts_line(backend: Mapping[str, Any]) -> str:
 def told(backend: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The results that are not simply passed: those, too, that passed with a remark."""
     return [result for result in backend["results"] if result["status"] != "pass" or result["reason"]]
+
+
+def failed(backend: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The results that have a failure to be shown as a card."""
+    return [r for r in backend["results"] if r["failure"] and r["status"] in {*BAD, "xfail", "flaky"}]
+
+
+def counted(backend: Mapping[str, Any], key: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """What was counted of everything that is named by `key`, in the order of the names."""
+    counts = (count for r in backend["results"] for count in r["counts"] or () if key in count)
+    return sorted({count[key]: count for count in counts}.items())
 
 
 def shortened(reasons: Sequence[str], longest: int = 160) -> str:
@@ -82,13 +93,13 @@ def _backend(backend: Mapping[str, Any], run: Mapping[str, Any], folder: str) ->
     lines += [f"- Capabilities: {', '.join(backend['capabilities']['declared']) or 'none'}"]
     if backend["capabilities"]["disabled"]:
         lines.append(f"- Switched off: {', '.join(backend['capabilities']['disabled'])}")
-    failed = [r for r in backend["results"] if r["failure"] and r["status"] in {*BAD, "xfail", "flaky"}]
-    for result in failed:
+    cards = failed(backend)
+    for result in cards:
         lines += ["", f"### {result['status']}: {result['summary'] or result['test']}", "", FENCE]
         lines += [*card(result, run, backend, folder), FENCE]
         if result["failure"]["program"]:
             lines += ["", "As a program:", "", f"{FENCE}python", result["failure"]["program"].rstrip(), FENCE]
-    others = [r for r in told(backend) if r not in failed]
+    others = [r for r in told(backend) if r not in cards]
     if others:
         lines += ["", "| test | status | reason |", "|---|---|---|"]
         lines += [f"| `{r['test']}` | {r['status']} | {_cell(r['reason'])} |" for r in others]
@@ -103,11 +114,8 @@ def _backend(backend: Mapping[str, Any], run: Mapping[str, Any], folder: str) ->
         lines += ["", "</details>"]
     lines += _machines(backend)
     lines += _explored(backend)
-    if backend["latency"]:
-        lines += ["", "| call | n | p50 ms | p95 ms | p99 ms |", "|---|---|---|---|---|"]
-        lines += [
-            f"| {x['op']} | {x['n']} | {x['p50']} | {x['p95']} | {x['p99']} |" for x in backend["latency"]
-        ]
+    for title, table in latency_table.tables(backend):
+        lines += ["", title, *_table(table[0], table[1:])]
     return lines
 
 
@@ -120,7 +128,7 @@ def _faults(backends: Sequence[Mapping[str, Any]]) -> list[str]:
 def _machines(backend: Mapping[str, Any]) -> list[str]:
     """What the state machines did. Workers that ran the same machine did the same: it is shown once."""
     rows = []
-    for name, count in _counted(backend, "machine"):
+    for name, count in counted(backend, "machine"):
         rules = ", ".join(f"{rule} {fired}" for rule, fired in count["rules"].items())
         rows.append([name, *(count[key] for key in ("examples", "steps", "refusals", "contention")), rules])
     return _table(["state machine", "examples", "steps", "refusals", "contention", "rules applied"], rows)
@@ -133,15 +141,9 @@ def _explored(backend: Mapping[str, Any]) -> list[str]:
             *(count[key] for key in ("program", "strategy", "schedules", "pruned")),
             "yes" if count["complete"] else "no",
         ]
-        for _, count in _counted(backend, "program")
+        for _, count in counted(backend, "program")
     ]
     return _table(["explored program", "strategy", "schedules", "pruned", "complete"], rows)
-
-
-def _counted(backend: Mapping[str, Any], key: str) -> list[tuple[str, Mapping[str, Any]]]:
-    """What was counted of everything that is named by `key`, in the order of the names."""
-    counts = (count for r in backend["results"] for count in r["counts"] or () if key in count)
-    return sorted({count[key]: count for count in counts}.items())
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:

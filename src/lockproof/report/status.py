@@ -33,17 +33,21 @@ def strongest(statuses: Iterable[str]) -> str:
     return min(statuses, key=STATUSES.index)
 
 
-def roll_up(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The requirements that the results cite, each with its level, status and tests."""
+def roll_up(
+    results: Sequence[Mapping[str, Any]], levels: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """The requirements that the results cite, each with its level, status and tests; `levels` by id where
+    they are not those of the registry."""
     tests: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:
         for name in result["requirements"]:
             tests.setdefault(name, []).append(result)
-    registry = requirements()
+    if levels is None:
+        levels = {name: requirement.level for name, requirement in requirements().items()}
     return [
         {
             "id": name,
-            "level": registry[name].level,
+            "level": levels[name],
             "status": strongest(result["status"] for result in citing),
             "tests": [result["id"] for result in citing],
         }

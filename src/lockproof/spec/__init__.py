@@ -6,7 +6,7 @@ with `@tier("full")`. `@faults("net")` says what a test injects.
 """
 
 from lockproof.spec.marks import faults, needs, requirement, tier
-from lockproof.spec.registry import Clause, Requirement, capabilities, requirements
+from lockproof.spec.registry import Clause, Requirement, capabilities, requirements, requirements_digest
 
 __all__ = [
     "Clause",
@@ -16,5 +16,6 @@ __all__ = [
     "needs",
     "requirement",
     "requirements",
+    "requirements_digest",
     "tier",
 ]

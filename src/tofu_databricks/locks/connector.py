@@ -109,6 +109,12 @@ class LakebaseConnector:
             self._explain(error, host, user)
             raise
 
+    def host(self) -> str:
+        """Where the read-write compute is. Raises as a call does, but for what a login may be refused for."""
+        with self._mutex:
+            self._host = self._host or self._find_host()
+            return self._host
+
     @property
     def _resource(self) -> str:
         config = self.config

@@ -19,6 +19,7 @@ from lockproof.report.timeline.layout import Hold, Layout, layout
 MOST = 16  # operations of a picture
 WIDTH, GUTTER, RIGHT = 960, 120, 30
 ROW, PAD, TOP = 26, 8, 74
+HEAD = 58  # of it for headline and target
 GLYPHS = {"ok": "✓", "fail": "✗", "info": "?"}
 WRAP = 128  # characters of a line of words
 
@@ -39,10 +40,11 @@ STYLE = """
 }"""
 
 
-def picture(history: History, verdict: Verdict | None = None) -> str:
+def picture(history: History, verdict: Verdict | None = None, *, inline: bool = False) -> str:
     """The witness and what happened beside it, SVG; the first operations of a history without one.
 
     At most sixteen operations; the axis is the order of the events, which is what the checkers judge by.
+    `inline` is for a page that has the style and the words itself: the drawing comes without.
     """
     found = verdict or check(history)
     told = shown(history, found.witness) if found.witness else ()
@@ -52,15 +54,18 @@ def picture(history: History, verdict: Verdict | None = None) -> str:
     telling = Telling(near, history.names)
     words = [
         line
-        for number, text in enumerate(relevant(history, found.witness, most=None) if told else (), start=1)
+        for number, text in enumerate(
+            relevant(history, found.witness, most=None) if told and not inline else (), start=1
+        )
         for line in textwrap.wrap(f"{number}. {text}", WRAP, subsequent_indent="   ", break_on_hyphens=False)
     ]
     tops = _tops(places)
     bottom = tops[-1]
     return _template().render(
-        style=STYLE,
+        style="" if inline else STYLE,
+        top=HEAD if inline else 0,
         width=WIDTH,
-        height=bottom + 20 + 18 * len(words),
+        height=bottom + 20 + 18 * len(words) - (HEAD if inline else 0),
         gutter=GUTTER,
         status=found.status,
         headline=textwrap.shorten(headline(history, found), 118, placeholder="…"),
