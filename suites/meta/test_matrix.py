@@ -42,9 +42,8 @@ def row(page: str, requirement: str) -> list[str]:
 
 def test_specimens_are_reports() -> None:
     """What these tests compare is valid by the shipped schema."""
-    jsonschema.Draft202012Validator(schema()).validate(
-        report({LOCKS: "unknown"}, narrowed="only a.py was run")
-    )
+    made = report({LOCKS: "unknown"}, narrowed="only a.py was run")
+    assert list(jsonschema.Draft202012Validator(schema()).iter_errors(made)) == []
 
 
 def test_backends_stand_side_by_side(tmp_path: Path) -> None:

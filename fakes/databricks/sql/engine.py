@@ -246,7 +246,7 @@ def query(sql: str, tables: Mapping[str, DeltaTable], watch: Stopwatch) -> Answe
         for name, table in tables.items():
             builder.register(name, table)
         found = builder.execute(sql).read_all().combine_chunks()
-        columns = [column.to_pylist() if column.num_chunks else [] for column in found.columns]
+        columns: list[Any] = [column.to_pylist() if column.num_chunks else [] for column in found.columns]
     names = tuple(found.schema.names)
     types = tuple(_type_text(found.schema.field(index).type) for index in range(len(names)))
     return Answer(names, types, found, list(zip(*columns, strict=True)))

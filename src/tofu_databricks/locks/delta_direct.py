@@ -19,7 +19,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tofu_databricks.errors import (
     BackendError,
@@ -271,7 +271,7 @@ class DirectDeltaLocks:
         with self._engine_errors():
             query = QueryBuilder().register("locks", table)
             found = query.execute(f"SELECT {names} FROM locks").read_all().combine_chunks()
-        columns = [column.to_pylist() if column.num_chunks else [] for column in found.columns]
+        columns: list[Any] = [column.to_pylist() if column.num_chunks else [] for column in found.columns]
         return [Row(*cells) for cells in zip(*columns, strict=True)]
 
     def _create(self) -> None:
