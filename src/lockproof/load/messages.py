@@ -21,7 +21,7 @@ HISTORY = "lockproof.history"
 READY = "lockproof.ready"
 DONE = "lockproof.done"
 ROUNDS = 12
-PATIENCE = 5.0
+PATIENCE = 1.0
 PIECE = 1 << 18
 
 
@@ -104,6 +104,8 @@ class Correspondent:
             try:
                 answer, received = self._answers.get(timeout=PATIENCE)
             except Empty:
+                if exchanges:
+                    break
                 continue
             exchanges.append((answer["sent"], answer["now"], received))
         if not exchanges:

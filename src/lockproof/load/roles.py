@@ -205,9 +205,17 @@ class Worker(Role):
         self.runner.send_message(READY)
 
     def stopping(self) -> None:
-        if self.ended:
-            return
-        self.ended = True
+        """Ends the users in a greenlet of its own: this one may be the one that receives messages."""
+        if not self.ended:
+            self.ended = True
+            self.ending = gevent.spawn(self.end)
+
+    def quitting(self) -> None:
+        self.stopping()
+        self.ending.join()
+
+    def end(self) -> None:
+        """Closes the history, sends it where the master cannot see it, and says so."""
         self.close()
         if self.correspondent is not None and self.opened is not None:
             self.correspondent.deliver(self.opened.path)
