@@ -132,6 +132,8 @@ def _run(given: dict[str, Any]) -> int:
             def run(step: Plan) -> Outcome:
                 return drive(step, service.info, scope, network, redactor, command, click.echo)
 
+            if given["web"]:
+                click.echo(f"locust's page, while it runs: http://127.0.0.1:{given['web_port']}/")
             if given["ramp"]:
                 return _ramp(plan, given["ramp"], run)
             outcome = run(plan)
