@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import deltalake  # noqa: F401 - it can be imported once, and pytester forgets what a run was the first to import
+import numpy as np  # noqa: F401 - as above
 import pytest
 
 import lockproof.plugin.controller  # noqa: F401 - as above

@@ -52,6 +52,10 @@ class SqlControl(FakeControl):
         """The log of statements with `i > since`: see `lockproof.fakes.databricks.sql.statements.Record`."""
         return list(self.call("statements", since=since, contains=contains))
 
+    def cool_warehouses(self) -> bool:
+        """Stops all warehouses where the latency profile says that locks find them cold; whether it does."""
+        return bool(self.call("cool_warehouses"))
+
     def create_warehouse(self, name: str, **settings: Any) -> str:
         """A stopped warehouse; returns its id. Settings as for `set_warehouse`."""
         return str(self.call("create_warehouse", name=name, **settings))

@@ -106,7 +106,7 @@ class TestBed:
 
     def cool(self) -> None:
         """Stops the warehouse, where the profile says that a run finds it cold."""
-        self.control.call("cool_warehouses")
+        self.control.cool_warehouses()
 
     def meter(self) -> Meter:
         """A client whose calls are counted."""
