@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import deltalake  # noqa: F401 - it can be imported once, and pytester forgets what a run was the first to import
-import numpy as np  # noqa: F401 - as above
 import pytest
 
-import lockproof.plugin.controller  # noqa: F401 - as above
+import lockproof.plugin.controller
+import lockproof.report.html.plots  # noqa: F401 - as above, with all of matplotlib
 
 FOLDER = "run"
 QUICK = ("-pno:cacheprovider", "-pno:hypothesispytest", "-pno:anyio")  # they import much, for nothing here
