@@ -11,6 +11,7 @@ from lockproof.driver.databricks_cost import Meter
 from lockproof.driver.databricks_locks import LockBed
 from lockproof.fakes.databricks.control import FakeControl
 from lockproof.fakes.databricks.requestlog import LogEntry
+from lockproof.fakes.databricks.sql.steering import SqlControl
 from tofu_databricks.config import WORKSPACES_SUFFIX
 from tofu_databricks.layout import OBJECTS
 from tofu_databricks.lockrecord import FILE_NAME
@@ -106,7 +107,7 @@ class TestBed:
 
     def cool(self) -> None:
         """Stops the warehouse, where the profile says that a run finds it cold."""
-        self.control.cool_warehouses()
+        SqlControl(self.control.target).cool_warehouses()
 
     def meter(self) -> Meter:
         """A client whose calls are counted."""
