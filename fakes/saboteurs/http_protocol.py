@@ -97,7 +97,6 @@ class RepeatedLockIsRefused(BrokenServer):
     "HTTP-UNLOCK-002",
     "HTTP-UNLOCK-003",
     "HTTP-UNLOCK-005",
-    "HTTP-WRITE-002",  # a client that could not release goes on with a stale id
 )
 class UnlockHasNoContent(BrokenServer):
     """A release is answered with 204: the client reports that it failed."""
